@@ -1,0 +1,102 @@
+"""The contract of a task, and the structure of an episode."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import ClassVar, NamedTuple
+
+import tensorflow as tf
+
+from flp_tf import losses
+
+# Meta-training, choosing among runs while they train, and the final meta-test draw
+# from disjoint sets of sines or classes.
+SPLITS = ("train", "validation", "test")
+
+
+class Episode(NamedTuple):
+    """The data of a meta-batch of lifetimes; all tensors but the query time-major.
+
+    Attributes:
+        support_x: inner steps' examples `[steps, lifetimes, batch, *input_shape]`.
+        support_y: their targets `[steps, lifetimes, batch, outputs]`.
+        query_x: unseen examples of the same episode `[lifetimes, examples,
+            *input_shape]`, those of a sine (or class) side by side and in the order
+            of `Task.num_concepts`.
+        query_y: their targets `[lifetimes, examples, outputs]`.
+    """
+
+    support_x: tf.Tensor
+    support_y: tf.Tensor
+    query_x: tf.Tensor
+    query_y: tf.Tensor
+
+
+class Task(abc.ABC):
+    """A family of episodes. Knows nothing of methods.
+
+    Attributes:
+        input_shape: of one example.
+        num_outputs: of the network.
+        num_concepts: sines, or classes, of an episode.
+        steps: inner steps of a lifetime.
+        defaults: the paper's configuration for this task, by flag.
+        unit: of the error, for tables and axes.
+    """
+
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    num_concepts: int
+    steps: int
+    defaults: ClassVar[Mapping[str, object]] = {}
+    unit: ClassVar[str] = "MSE"
+    loss: ClassVar[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = staticmethod(losses.mean_squared_error)
+    error: ClassVar[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = staticmethod(losses.mean_squared_error)
+
+    @classmethod
+    @abc.abstractmethod
+    def from_config(cls, config) -> "Task":
+        """Returns the task that a `Config` describes."""
+
+    @abc.abstractmethod
+    def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
+        """Draws the data of one lifetime inside the graph.
+
+        Args:
+            seed: stateless seed, int32 `[2]`; the same seed gives the same lifetime.
+            split: one of `SPLITS`.
+
+        Returns:
+            An `Episode` without the axis of lifetimes.
+        """
+
+    def sample(self, seed: int, index: tf.Tensor, count: int, split: str) -> Episode:
+        """Draws lifetimes `index, ..., index + count - 1` of a split.
+
+        A lifetime depends on its own number alone, so the data are the same however
+        they are dealt into meta-batches, replicas or interrupted runs.
+
+        Args:
+            seed: of the run.
+            index: number of the first lifetime, int32 scalar.
+            count: how many.
+            split: one of `SPLITS`.
+        """
+        indices = tf.range(count, dtype=tf.int32) + index
+        signature = Episode(*[tf.TensorSpec(None, tf.float32)] * 4)
+        lifetimes = tf.map_fn(
+            lambda i: self.sample_lifetime(tf.stack([seed, i]), split), indices, fn_output_signature=signature
+        )
+        time_major = [tf.einsum("mt...->tm...", part) for part in lifetimes[:2]]
+        return self.with_static_shapes(Episode(*time_major, *lifetimes[2:]), count)
+
+    def with_static_shapes(self, episode: Episode, count: int) -> Episode:
+        """Restores the static shapes that `tf.map_fn` loses and XLA needs."""
+        support, query = (self.steps, count, self.batch_size), (count, self.query_size)
+        shapes = [support, support, query, query]
+        ends = [self.input_shape, (self.num_outputs,)] * 2
+        return Episode(*[tf.ensure_shape(x, a + b) for x, a, b in zip(episode, shapes, ends)])
+
+    def concept_errors(self, outputs: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """Returns the query error of each sine, or class: `[..., num_concepts]`."""
+        shape = tf.concat([tf.shape(y)[:-2], [self.num_concepts, -1, self.num_outputs]], 0)
+        return self.error(tf.reshape(outputs, shape), tf.reshape(y, shape))
