@@ -1,5 +1,7 @@
 """What every feedback pathway shares: its strength, and how it mixes in."""
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -15,11 +17,25 @@ class Feedback(keras.layers.Layer):
         strength: initial `beta`.
         trainable: False fixes the pathway's weights (direct feedback alignment);
             `beta` is meta-learned all the same.
+        activation: `"relu"` (the paper's) or `"linear"`, for `pathway` to apply.
+        hidden_units: sizes of layers between the signal and `z`, for pathways that
+            can have them; none in the paper.
+        **kwargs: of `keras.layers.Layer`.
     """
 
-    def __init__(self, signal_size: int, strength: float = 0.5, trainable: bool = True, **kwargs):
+    def __init__(
+        self,
+        signal_size: int,
+        strength: float = 0.5,
+        trainable: bool = True,
+        activation: str = "relu",
+        hidden_units: Sequence[int] = (),
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.signal_size = signal_size
+        self.activation = keras.activations.get(activation)
+        self.hidden_units = tuple(hidden_units)
         self.initial_strength = strength
         self.train_pathway = trainable
 

@@ -1,35 +1,14 @@
 """Direct feedback from the output, as in the paper."""
 
 import math
-from collections.abc import Sequence
 
-import keras
 import tensorflow as tf
 
 from flp_tf.feedback.base import Feedback
 
 
 class DirectFeedback(Feedback):
-    """`z = act(f B + c)`, or several such layers in a row (paper, section 3).
-
-    Args:
-        signal_size: number of entries of the feedback signal.
-        activation: `"relu"` (the paper's) or `"linear"`, after every layer.
-        hidden_units: sizes of feedback layers between the signal and `z`; none
-            in the paper.
-        **kwargs: see `Feedback`.
-    """
-
-    def __init__(
-        self,
-        signal_size: int,
-        activation: str = "relu",
-        hidden_units: Sequence[int] = (),
-        **kwargs,
-    ):
-        super().__init__(signal_size, **kwargs)
-        self.activation = keras.activations.get(activation)
-        self.hidden_units = tuple(hidden_units)
+    """`z = act(f B + c)`, or several such layers in a row (paper, section 3)."""
 
     def build_pathway(self, activity_shape: tuple[int, ...]) -> None:
         sizes = (self.signal_size, *self.hidden_units, math.prod(activity_shape))

@@ -137,7 +137,12 @@ class PlasticLayer(keras.layers.Layer):
 
     def step(self, state: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
         """Returns `state + alpha * direction`, the only way fast weights change."""
-        return state + self.plasticity_scale * self.plasticity * direction
+        return state + self.alpha * direction
+
+    @property
+    def alpha(self) -> tf.Tensor:
+        """The plasticity in the units of the update, broadcastable to `[in, out]`."""
+        return self.plasticity_scale * self.plasticity.value
 
     def parameter_groups(self) -> dict[str, list[keras.Variable]]:
         """The meta-learned weights by group: slow, feedback, plasticity, strength."""

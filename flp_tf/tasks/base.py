@@ -40,6 +40,7 @@ class Task(abc.ABC):
         num_concepts: sines, or classes, of an episode.
         steps: inner steps of a lifetime.
         defaults: the paper's configuration for this task, by flag.
+        concept: what an episode consists of, "sine" or "class".
         unit: of the error, for tables and axes.
     """
 
@@ -47,6 +48,7 @@ class Task(abc.ABC):
     num_outputs: int
     num_concepts: int
     steps: int
+    concept: ClassVar[str] = "concept"
     defaults: ClassVar[Mapping[str, object]] = {}
     unit: ClassVar[str] = "MSE"
     loss: ClassVar[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = staticmethod(losses.mean_squared_error)
@@ -100,3 +102,20 @@ class Task(abc.ABC):
         """Returns the query error of each sine, or class: `[..., num_concepts]`."""
         shape = tf.concat([tf.shape(y)[:-2], [self.num_concepts, -1, self.num_outputs]], 0)
         return self.error(tf.reshape(outputs, shape), tf.reshape(y, shape))
+
+    def longer(self, scale: int) -> "Task":
+        """Returns the task with lifetimes of `scale` times as many steps (paper, section 8.2).
+
+        Raises:
+            ValueError: if lifetimes of this task have a fixed length.
+        """
+        raise ValueError(f"--eval_lifetime_scale={scale} does not go with this task; the legal value is 1")
+
+    def picture(self, learner, seed: int):
+        """Returns a matplotlib figure of one validation episode, before and after it.
+
+        Args:
+            learner: the learner.
+            seed: of the run.
+        """
+        raise TypeError(f"{type(self).__name__} does not define picture(learner, seed)")

@@ -33,6 +33,7 @@ class Sine(Task):
         ValueError: if the lifetime is not divisible by the sines.
     """
 
+    concept: ClassVar = "sine"
     defaults: ClassVar = {
         "network": "sine_paper",
         "episodes": 20_000,
@@ -42,6 +43,7 @@ class Sine(Task):
         "feedback_signal": "error",
         "clamp_output": False,
         "plasticity_scale": 1e-4,
+        "hidden_plasticity_factor": 1.0,
         "inner_rate": 0.003,
     }
 
@@ -64,6 +66,15 @@ class Sine(Task):
     @classmethod
     def from_config(cls, config) -> "Sine":
         return cls(config.num_sines, config.lifetime, config.batch_size, config.query_size, config.continual)
+
+    def longer(self, scale: int) -> "Sine":
+        queries = self.query_size // self.num_concepts
+        return Sine(self.num_concepts, self.steps * scale, self.batch_size, queries, self.continual)
+
+    def picture(self, learner, seed: int):
+        from flp_tf.tasks import pictures
+
+        return pictures.sines(self, learner, seed)
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
         seeds = tf.random.split(seed, 5)

@@ -1,0 +1,78 @@
+"""Meta-test: how well a meta-learned network learns unseen episodes."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from flp_tf import lifetime
+from flp_tf.learners.base import Learner
+from flp_tf.meta.objective import query
+from flp_tf.tasks.base import Task
+
+# Lifetimes that run side by side; results do not depend on it.
+LIFETIMES_AT_ONCE = 10
+
+
+class Evaluation(NamedTuple):
+    """Query errors of a number of lifetimes, in the task's unit.
+
+    Attributes:
+        errors: after each lifetime `[episodes]`.
+        before: before any inner step `[episodes]`.
+        concepts: after each lifetime, by sine or class in the order in which a
+            continual lifetime meets them `[episodes, concepts]`.
+    """
+
+    errors: np.ndarray
+    before: np.ndarray
+    concepts: np.ndarray
+
+    def meta_test(self) -> dict[str, Any]:
+        """Returns `{mean, stderr, episodes}`; the standard error is over lifetimes."""
+        return {**_statistics(self.errors), "episodes": len(self.errors)}
+
+    def to_dict(self, concept: str) -> dict[str, Any]:
+        """Returns the evaluation as it stands in `result.json`."""
+        by_concept = [_statistics(errors) for errors in self.concepts.T]
+        return {
+            "meta_test": self.meta_test(),
+            "before_lifetime": _statistics(self.before),
+            f"per_{concept}": by_concept,
+        }
+
+
+def _statistics(errors: np.ndarray) -> dict[str, float]:
+    spread = float(np.std(errors, ddof=1)) if len(errors) > 1 else 0.0
+    return {"mean": float(np.mean(errors)), "stderr": spread / math.sqrt(len(errors))}
+
+
+class Evaluator:
+    """Runs lifetimes of unseen data without meta-learning, compiled once.
+
+    Args:
+        learner: the learner.
+        task: gives the episodes and their errors.
+        jit_compile: whether XLA compiles the lifetimes.
+    """
+
+    def __init__(self, learner: Learner, task: Task, jit_compile: bool = True):
+        self.learner, self.task = learner, task
+        self._lifetimes = tf.function(self._run, autograph=False, jit_compile=jit_compile)
+
+    def __call__(self, seed: int, episodes: int, split: str = "test") -> Evaluation:
+        """Evaluates lifetimes `0, ..., episodes - 1` of a split."""
+        count = math.gcd(episodes, LIFETIMES_AT_ONCE)
+        parts = [
+            self._lifetimes(self.task.sample(seed, tf.constant(i), count, split)) for i in range(0, episodes, count)
+        ]
+        return Evaluation(*[np.concatenate([part.numpy() for part in column]) for column in zip(*parts)])
+
+    def _run(self, episode):
+        state = self.learner.initial_state(episode.query_x.shape[0])
+        before = query(self.learner, state, episode)
+        state = lifetime.run(self.learner, episode, state=state).state
+        after = query(self.learner, state, episode)
+        y = episode.query_y
+        return self.task.error(after, y), self.task.error(before, y), self.task.concept_errors(after, y)

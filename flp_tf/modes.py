@@ -1,0 +1,119 @@
+"""What `--mode` can be, each a function of the parsed flags."""
+
+import dataclasses
+import time
+
+from absl import flags
+
+from flp_tf import config as configuration
+from flp_tf import learners
+from flp_tf.config import Config
+from flp_tf.export import export
+from flp_tf.learners.base import Learner
+from flp_tf.meta.checkpoints import Checkpoints
+from flp_tf.meta.evaluation import Evaluation, Evaluator
+from flp_tf.meta.run_directory import RunDirectory
+from flp_tf.meta.trainer import Diverged, Interrupted, Trainer, train
+from flp_tf.registry import Registry
+from flp_tf.tasks import TASKS, Task
+
+
+EVALUATION_FLAGS = ("seed", "eval_episodes", "eval_lifetime_scale", "jit_compile")
+
+
+def load(logdir: str) -> tuple[Config, Task, Learner]:
+    """Loads a finished or interrupted run: `config, task, learner = load(DIR)`.
+
+    Raises:
+        ValueError: if there is no run, no checkpoint, or none that fits.
+    """
+    directory = RunDirectory(logdir)
+    config = directory.config().resolve()
+    task = TASKS[config.task].from_config(config)
+    learner = learners.build(config, task)
+    weights = [weight.value for weight in learner.network.weights]
+    if not Checkpoints(directory.checkpoints, weights).restore():
+        raise ValueError(f"--logdir={logdir} holds no checkpoint yet")
+    return config, task, learner
+
+
+def run_training(values: flags.FlagValues) -> None:
+    """Meta-trains, or goes on with an interrupted run, to the final meta-test."""
+    config = configuration.from_flags(values)
+    directory = RunDirectory(values.logdir)
+    task = TASKS[config.task].from_config(config)
+    trainer = Trainer(config, task, learners.build(config, task))
+    directory.claim(config)
+    began = time.monotonic()
+    try:
+        train(trainer, directory)
+    except Interrupted as interrupted:
+        print(
+            f"Stopped after {interrupted.episodes} of {config.episodes} lifetimes and saved; "
+            "the same command continues."
+        )
+        raise SystemExit(128 + interrupted.signal) from None
+    except Diverged as diverged:
+        raise SystemExit(f"flp_tf: {diverged}") from None
+    evaluation = Evaluator(trainer.learner, task, config.jit_compile)(config.seed, config.eval_episodes)
+    facts = ("task", "continual", "method", "num_plastic_layers", "second_order", "episodes", "seed")
+    result = {name: getattr(config, name) for name in facts}
+    result |= evaluation.to_dict(task.concept)
+    result |= {"skipped_steps": int(trainer.counters[1]), "minutes": (time.monotonic() - began) / 60}
+    directory.write("result.json", result)
+    export(trainer.learner, directory.export)
+    print(table(config, task, evaluation))
+    print(f"Run directory: {directory.path}  (tensorboard --logdir {directory.path})")
+
+
+def run_evaluation(values: flags.FlagValues) -> None:
+    """Repeats the meta-test of a run on other lifetimes, or more."""
+    config, task, learner = load(values.logdir)
+    given = configuration.given(values)
+    config = dataclasses.replace(config, **{k: v for k, v in given.items() if k in EVALUATION_FLAGS}).resolve()
+    refuse_other_flags(given, config)
+    directory = RunDirectory(values.logdir)
+    directory.check_writable()
+    if config.eval_lifetime_scale != 1:
+        task = task.longer(config.eval_lifetime_scale)
+    evaluation = Evaluator(learner, task, config.jit_compile)(config.seed, config.eval_episodes)
+    facts = ("task", "continual", "method", "num_plastic_layers", "seed", "eval_lifetime_scale")
+    directory.write(
+        "evaluation.json", {name: getattr(config, name) for name in facts} | evaluation.to_dict(task.concept)
+    )
+    print(table(config, task, evaluation))
+
+
+def refuse_other_flags(given: dict, config: Config) -> None:
+    """Raises ValueError if a flag contradicts the configuration of the loaded run."""
+    wrong = [f"--{k}={v} (the run has {getattr(config, k)})" for k, v in given.items() if getattr(config, k) != v]
+    if wrong:
+        raise ValueError(f"--logdir holds another run: {', '.join(wrong)}")
+
+
+def run_export(values: flags.FlagValues) -> None:
+    """Writes the SavedModel of a run."""
+    config, _, learner = load(values.logdir)
+    refuse_other_flags(configuration.given(values), config)
+    directory = RunDirectory(values.logdir)
+    directory.check_writable()
+    export(learner, directory.export)
+    print(f"SavedModel: {directory.export}")
+
+
+def table(config: Config, task: Task, evaluation: Evaluation) -> str:
+    """Returns the meta-test as text: mean, standard error, and by sine or class."""
+    content = evaluation.to_dict(task.concept)
+    order = "continual" if config.continual else "i.i.d."
+    method = f"{config.method}({config.num_plastic_layers})"
+    lines = [
+        f"Meta-test of {method} on {config.task}, {order}: {len(evaluation.errors)} lifetimes of unseen data",
+        f"  {'':>16} {task.unit:>10} {'std. error':>12}",
+    ]
+    rows = [("before lifetime", content["before_lifetime"]), ("after lifetime", content["meta_test"])]
+    rows += [(f"{task.concept} {i + 1}", row) for i, row in enumerate(content[f"per_{task.concept}"])]
+    lines += [f"  {name:>16} {row['mean']:>10.4g} {row['stderr']:>12.2g}" for name, row in rows]
+    return "\n".join(lines)
+
+
+MODES = Registry("mode", train=run_training, evaluate=run_evaluation, export=run_export)
