@@ -1,0 +1,119 @@
+"""Omniglot: handwritten characters of 50 alphabets (paper, section 5)."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from flp_tf.tasks import omniglot_drawings
+from flp_tf.tasks.base import SPLITS
+from flp_tf.tasks.classification import Classification
+from flp_tf.tasks.image_cache import cached, decode_ink
+
+# One class in this many is kept from meta-training for validation.
+VALIDATION_EVERY = 10
+# One alphabet in this many is meta-test, where neither a flag nor the data say which.
+TEST_EVERY = 4
+
+
+class Omniglot(Classification):
+    """Few-shot classification of characters, drawn by twenty people each.
+
+    With tensorflow-datasets, or archives that include `images_evaluation`, meta-test
+    has the paper's classes, the alphabets of the official evaluation set; other
+    archives are split by alphabet. Every tenth of the other classes is for validation
+    (see `split_classes`), the rest for meta-training. Ink is 1, paper 0.
+    """
+
+    defaults: ClassVar = {**Classification.defaults, "network": "omniglot_paper"}
+
+    @classmethod
+    def from_config(cls, config) -> "Omniglot":
+        """Returns the task that a `Config` describes; decodes the images at first use.
+
+        Raises:
+            ValueError: if the archives or the alphabets are not as expected, or too few.
+        """
+        data_dir = Path(config.data_dir).expanduser()
+        if config.omniglot_archives:
+            source = omniglot_drawings.from_archives(Path(config.omniglot_archives).expanduser())
+        else:
+            source = omniglot_drawings.from_tensorflow_datasets(data_dir)
+        path = data_dir / "flp_tf" / f"omniglot_{config.image_size}px_{source.key}.npz"
+        arrays = cached(path, lambda: _decode(source, config.image_size))
+        alphabets = arrays["alphabets"]
+        splits = split_classes(alphabets, arrays["evaluation"], config.meta_test_alphabets, config.ways)
+        counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
+        print(
+            f"Omniglot: {len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} "
+            f"({', '.join(sorted(set(alphabets[splits['test']])))})",
+            file=sys.stderr,
+        )
+        images = {split: arrays["images"][classes] for split, classes in splits.items()}
+        return cls(images, config.ways, config.shots, config.query_size, config.continual, config.rotations)
+
+
+def split_classes(
+    alphabets: np.ndarray, evaluation: np.ndarray, meta_test_alphabets: Sequence[str], ways: int
+) -> dict[str, np.ndarray]:
+    """Deals classes to the splits; no alphabet is in meta-test and another split.
+
+    Meta-test has the alphabets that are asked for, else those of the official evaluation
+    set, else (archives without it, or nothing else) every fourth alphabet by name. Of the
+    other classes every tenth, by alphabet and character, is for validation, or more of
+    them where that would be fewer than `ways`.
+
+    Args:
+        alphabets: of each class, sorted by alphabet and character.
+        evaluation: whether each class is in the official evaluation set.
+        meta_test_alphabets: the alphabets of meta-test, if any are asked for.
+        ways: classes of an episode.
+
+    Returns:
+        Indices of classes by split.
+
+    Raises:
+        ValueError: if an alphabet is unknown, or none is left for meta-training.
+    """
+    names = sorted(set(alphabets.tolist()))
+    flag = f"--meta_test_alphabets={','.join(meta_test_alphabets)}"
+    unknown = sorted(set(meta_test_alphabets) - set(names))
+    if unknown:
+        raise ValueError(f"{flag}: there is no {' and no '.join(unknown)}; legal values: {', '.join(names)}")
+    if meta_test_alphabets:
+        test = np.isin(alphabets, meta_test_alphabets)
+    elif evaluation.any() and not evaluation.all():
+        test = evaluation
+    else:
+        test = np.isin(alphabets, names[TEST_EVERY - 1 :: TEST_EVERY] or names[-1:])
+    others = np.flatnonzero(~test)
+    if not others.size:
+        raise ValueError(f"{flag} leaves none of the alphabets {', '.join(names)} for meta-training")
+    every = np.clip(len(others) // ways, 1, VALIDATION_EVERY)
+    return {
+        "train": np.delete(others, np.s_[every - 1 :: every]),
+        "validation": others[every - 1 :: every],
+        "test": np.flatnonzero(test),
+    }
+
+
+def _decode(source: omniglot_drawings.Source, size: int) -> dict[str, np.ndarray]:
+    """Returns the arrays of the cache, one row a class, in the order of their names."""
+    drawings = source.read()
+    classes = sorted(drawings.classes)
+    counts = {character: len(drawings.classes[character]) for character in classes}
+    for character, count in counts.items():
+        if count < max(counts.values()):
+            raise ValueError(
+                f"--omniglot_archives: {'/'.join(character)} has {count} drawings in {source.name}, "
+                f"other classes have {max(counts.values())}; unpack the archive again"
+            )
+    pngs = [[png for _, png in sorted(drawings.classes[character].items())] for character in classes]
+    return {
+        "images": np.stack([decode_ink(of_class, size) for of_class in pngs]),
+        "alphabets": np.array([character.alphabet for character in classes]),
+        "characters": np.array([character.character for character in classes]),
+        "evaluation": np.array([character.alphabet in drawings.evaluation_alphabets for character in classes]),
+    }

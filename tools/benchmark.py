@@ -1,0 +1,201 @@
+"""Times one meta-step of this engine against the plain loop, side by side.
+
+Every row is measured in a fresh process, so that peak memory is its own, and the
+engines of one setting run one after the other, so that ratios share the machine's mood.
+
+    tools/benchmark.py --quick
+    tools/benchmark.py --json=rows.json --report=docs/performance.md
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from absl import app, flags  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_bool("quick", False, "Only the paper's sine network at N=3, T=400: under three minutes.")
+flags.DEFINE_string("json", "", "Write the rows to this file.")
+flags.DEFINE_string("report", "", "Write a Markdown report here, and a plot beside it.")
+flags.DEFINE_integer("repeats", 5, "Meta-steps timed for each row, after the first.", lower_bound=1)
+flags.DEFINE_float("max_gb", 16.0, "Leave out plain loops that would need more memory than this.")
+flags.DEFINE_string("setting", "", "Internal: measure this one row and print it as JSON.")
+
+ENGINES = ("plain", "plain_xla", "lifetime")
+KEYS = ("task", "engine", "num_plastic_layers", "lifetime", "meta_batch")
+
+
+def settings() -> list[dict]:
+    """Returns the settings of all rows."""
+    cells = [(3, 400, 1)]
+    if not FLAGS.quick:
+        cells += [(n, t, 1) for n in (1, 2, 3, 9) for t in (40, 400, 1600)]
+        cells += [(3, t, m) for t in (40, 400) for m in (4, 16)] + [(3, 100, 1), (3, 6400, 1)]
+    rows = [dict(zip(KEYS, ("sine", engine, *cell))) for cell in dict.fromkeys(cells) for engine in ENGINES]
+    return [row for row in rows if row["engine"] == "lifetime" or _plain_gigabytes(row) < FLAGS.max_gb]
+
+
+def _plain_gigabytes(row: dict) -> float:
+    """Estimates what the plain loop keeps: some six copies of the plastic weights a step."""
+    plastic = sum(a * b for a, b in zip(*_sizes(row["num_plastic_layers"])))
+    return 1 + 24e-9 * plastic * row["lifetime"] * row["meta_batch"]
+
+
+def _sizes(layers: int) -> tuple[list[int], list[int]]:
+    sizes = [11, 300, 300, 300, 300, 300, 900, 300, 300, 1]
+    return sizes[:-1][-layers:], sizes[1:][-layers:]
+
+
+def flops(row: dict, batch: int = 32) -> float:
+    """Returns the arithmetic that a meta-step cannot do without, in floating-point operations.
+
+    A trunk layer has one matrix product forward and two backward, a plastic layer two
+    and four (activity and update); each is `2 * batch * in * out`. Recomputation, which
+    buys memory, does not count.
+    """
+    all_layers = sum(a * b for a, b in zip(*_sizes(9)))
+    plastic = sum(a * b for a, b in zip(*_sizes(row["num_plastic_layers"])))
+    return 2.0 * batch * row["lifetime"] * row["meta_batch"] * (3 * (all_layers - plastic) + 6 * plastic)
+
+
+def measure(row: dict) -> dict:
+    """Measures one row in this process."""
+    import tensorflow as tf
+
+    from flp_tf import learners, lifetime
+    from flp_tf.config import Config
+    from flp_tf.meta.objective import meta_gradient
+    from flp_tf.tasks import TASKS
+
+    config = Config(
+        task=row["task"], continual=True, lifetime=row["lifetime"], num_plastic_layers=row["num_plastic_layers"]
+    ).resolve()
+    task = TASKS[config.task].from_config(config)
+    learner = learners.build(config, task)
+    segments = lifetime.AUTO if row["engine"] == "lifetime" else lifetime.PLAIN
+
+    @tf.function(autograph=False, jit_compile=row["engine"] != "plain")
+    def step(episode):
+        return meta_gradient(learner, task, episode, segments)
+
+    def timed(index: int) -> float:
+        episode = task.sample(0, tf.constant(index), row["meta_batch"], "train")
+        began = time.perf_counter()
+        step(episode).loss.numpy()
+        return time.perf_counter() - began
+
+    first = timed(0)
+    seconds = sorted(timed(1 + i) for i in range(FLAGS.repeats))
+    return row | {
+        "seconds_median": seconds[len(seconds) // 2],
+        "seconds_min": seconds[0],
+        "seconds_max": seconds[-1],
+        "compile_seconds": first - seconds[0],
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "gflop_per_second": flops(row) / seconds[len(seconds) // 2] / 1e9,
+    }
+
+
+def matmul_rate() -> float:
+    """Returns the rate of a large float32 matrix product here, in GFLOP/s."""
+    import tensorflow as tf
+
+    a, b = tf.random.normal([12800, 300]), tf.random.normal([300, 900])
+    seconds = []
+    for _ in range(20):
+        began = time.perf_counter()
+        tf.matmul(a, b).numpy()
+        seconds.append(time.perf_counter() - began)
+    return 2 * 12800 * 300 * 900 / min(seconds) / 1e9
+
+
+def in_fresh_process(row: dict) -> dict | None:
+    """Measures one row in a process of its own; None, with the reason, if that fails."""
+    command = [sys.executable, __file__, f"--setting={json.dumps(row)}", f"--repeats={FLAGS.repeats}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{row} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def table(rows: list[dict], rate: float) -> str:
+    """Returns all rows as a Markdown table, with the ratio to the plain loop beside it."""
+    lines = [
+        f"Large float32 matrix product on this machine: {rate:.0f} GFLOP/s.",
+        "",
+        "| N | T | meta-batch | engine | s a meta-step (min, max) | faster than plain | GFLOP/s | compile s | peak MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    plain = {_cell(row): row["seconds_median"] for row in rows if row["engine"] == "plain"}
+    for row in rows:
+        ratio = f"{plain[_cell(row)] / row['seconds_median']:.2f}x" if _cell(row) in plain else "-"
+        lines.append(
+            f"| {row['num_plastic_layers']} | {row['lifetime']} | {row['meta_batch']} | {row['engine']} "
+            f"| {row['seconds_median']:.3f} ({row['seconds_min']:.3f}, {row['seconds_max']:.3f}) | {ratio} "
+            f"| {row['gflop_per_second']:.0f} | {row['compile_seconds']:.1f} | {row['peak_mb']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _cell(row: dict) -> tuple:
+    return tuple(row[key] for key in KEYS if key != "engine")
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Draws time and peak memory against T, one line an engine, at N=3."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for engine, marker in zip(ENGINES, "sDo"):
+        mine = [r for r in rows if r["engine"] == engine and r["num_plastic_layers"] == 3 and r["meta_batch"] == 1]
+        mine.sort(key=lambda row: row["lifetime"])
+        for axis, key in zip(axes, ("seconds_median", "peak_mb")):
+            axis.plot([r["lifetime"] for r in mine], [r[key] for r in mine], marker=marker, label=engine)
+    for axis, label in zip(axes, ("seconds a meta-step", "peak memory of the process [MB]")):
+        axis.set(xscale="log", yscale="log", xlabel="inner steps T", ylabel=label)
+        axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def report(rows: list[dict], rate: float, path: Path) -> None:
+    """Writes the table with the command and the date, and the plot."""
+    picture = path.with_suffix(".png")
+    plot(rows, picture)
+    command = "tools/benchmark.py " + " ".join(argument for argument in sys.argv[1:])
+    cores = len(os.sched_getaffinity(0))
+    path.write_text(
+        f"# Performance\n\nMeasured with `{command}` on {time.strftime('%Y-%m-%d')}, {cores} CPU cores, seed 0: the "
+        "paper's sine network, batches of 32. `plain` is `tf.while_loop` and `GradientTape` with the trunk outside "
+        "the loop, `plain_xla` the same compiled, `lifetime` this library's engine. Times on shared machines are "
+        "noise; compare within a setting. GFLOP/s counts the arithmetic without recomputation.\n\n"
+        f"{table(rows, rate)}\n\n![Time and memory against T]({picture.name})\n"
+    )
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    if FLAGS.setting:
+        print(json.dumps(measure(json.loads(FLAGS.setting))))
+        return
+    from tqdm import tqdm
+
+    rows = [row for setting in tqdm(settings(), unit="row") if (row := in_fresh_process(setting))]
+    rate = matmul_rate()
+    print(table(rows, rate))
+    if FLAGS.json:
+        Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
+    if FLAGS.report:
+        report(rows, rate, Path(FLAGS.report))
+
+
+if __name__ == "__main__":
+    app.run(main)
