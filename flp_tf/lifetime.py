@@ -26,6 +26,11 @@ PLAIN = -1
 # one go; beyond it, over one segment at a time, so that memory grows with sqrt(T).
 HOISTED_BYTES = 512 * 2**20
 
+# Lifetimes whose fast weights, over all steps, take no more than this are plain ones:
+# recomputation would cost a third of the time to save memory that nobody misses. XLA
+# keeps four to five copies (activities, updates), so the peak is that much higher.
+PLAIN_BYTES = 48 * 2**20
+
 
 class Lifetime(NamedTuple):
     """What a lifetime leaves.
@@ -55,8 +60,8 @@ def run(
         learner: how the network changes on one inner step.
         episode: time-major data, `support_x [T, lifetimes, batch, ...]`.
         state: fast weights to start from; the learner's initial state by default.
-        segment_length: inner steps between two kept states. `AUTO` is about sqrt(T);
-            `PLAIN` keeps everything, for comparison and for short lifetimes.
+        segment_length: inner steps between two kept states. `PLAIN` keeps everything;
+            `AUTO` does so for small lifetimes, and takes about sqrt(T) for others.
         trace: `trace(t, state, features, y, new_state)` returns tensors to record at
             step t. A traced lifetime is a plain one.
 
@@ -66,10 +71,13 @@ def run(
     support_x, support_y = episode.support_x, episode.support_y
     if state is None:
         state = learner.initial_state(support_x.shape[1])
+    steps = support_x.shape[0]
+    if segment_length == AUTO:
+        small = steps * _bytes(state) <= PLAIN_BYTES
+        segment_length = PLAIN if small else automatic_segment_length(steps)
     if trace is not None or segment_length == PLAIN:
         return _unroll(learner.learn, state, learner.encode(support_x), support_y, trace)
-    steps = support_x.shape[0]
-    length = min(segment_length, steps) if segment_length else automatic_segment_length(steps)
+    length = min(segment_length, steps)
     if _trunk_bytes(learner, support_x) <= HOISTED_BYTES:
         def segment(state, features, y):
             return _unroll(learner.learn, state, features, y).state
@@ -90,6 +98,11 @@ def run(
 def automatic_segment_length(steps: int) -> int:
     """Returns the length that keeps the fewest states: `sqrt(steps)`, rounded up."""
     return math.isqrt(steps - 1) + 1 if steps > 1 else 1
+
+
+def _bytes(state) -> int:
+    """Returns the size of the fast weights of all lifetimes."""
+    return sum(fast.shape.num_elements() * fast.dtype.size for fast in tf.nest.flatten(state))
 
 
 def _trunk_bytes(learner: Learner, x: tf.Tensor) -> int:

@@ -18,9 +18,6 @@ from flp_tf.registry import Registry
 from flp_tf.tasks import TASKS, Task
 
 
-EVALUATION_FLAGS = ("seed", "eval_episodes", "eval_lifetime_scale", "jit_compile")
-
-
 def load(logdir: str) -> tuple[Config, Task, Learner]:
     """Loads a finished or interrupted run: `config, task, learner = load(DIR)`.
 
@@ -43,6 +40,7 @@ def run_training(values: flags.FlagValues) -> None:
     directory = RunDirectory(values.logdir)
     task = TASKS[config.task].from_config(config)
     trainer = Trainer(config, task, learners.build(config, task))
+    test_task = task.longer(config.eval_lifetime_scale)
     directory.claim(config)
     began = time.monotonic()
     try:
@@ -55,11 +53,11 @@ def run_training(values: flags.FlagValues) -> None:
         raise SystemExit(128 + interrupted.signal) from None
     except Diverged as diverged:
         raise SystemExit(f"flp_tf: {diverged}") from None
-    evaluation = Evaluator(trainer.learner, task, config.jit_compile)(config.seed, config.eval_episodes)
-    facts = ("task", "continual", "method", "num_plastic_layers", "second_order", "episodes", "seed")
+    evaluation = Evaluator(trainer.learner, test_task, config.jit_compile)(config.seed, config.eval_episodes)
+    facts = ("task", "continual", "method", "num_plastic_layers", "second_order", "episodes", "seed", "eval_lifetime_scale")
     result = {name: getattr(config, name) for name in facts}
     result |= evaluation.to_dict(task.concept)
-    result |= {"skipped_steps": int(trainer.counters[1]), "minutes": (time.monotonic() - began) / 60}
+    result |= {"skipped_steps": int(trainer.counters[1].numpy()), "minutes": (time.monotonic() - began) / 60}
     directory.write("result.json", result)
     export(trainer.learner, directory.export)
     print(table(config, task, evaluation))
@@ -68,14 +66,11 @@ def run_training(values: flags.FlagValues) -> None:
 
 def run_evaluation(values: flags.FlagValues) -> None:
     """Repeats the meta-test of a run on other lifetimes, or more."""
-    config, task, learner = load(values.logdir)
-    given = configuration.given(values)
-    config = dataclasses.replace(config, **{k: v for k, v in given.items() if k in EVALUATION_FLAGS}).resolve()
-    refuse_other_flags(given, config)
+    config = recall(values, "seed")
     directory = RunDirectory(values.logdir)
     directory.check_writable()
-    if config.eval_lifetime_scale != 1:
-        task = task.longer(config.eval_lifetime_scale)
+    _, task, learner = load(values.logdir)
+    task = task.longer(config.eval_lifetime_scale)
     evaluation = Evaluator(learner, task, config.jit_compile)(config.seed, config.eval_episodes)
     facts = ("task", "continual", "method", "num_plastic_layers", "seed", "eval_lifetime_scale")
     directory.write(
@@ -84,19 +79,30 @@ def run_evaluation(values: flags.FlagValues) -> None:
     print(table(config, task, evaluation))
 
 
-def refuse_other_flags(given: dict, config: Config) -> None:
-    """Raises ValueError if a flag contradicts the configuration of the loaded run."""
-    wrong = [f"--{k}={v} (the run has {getattr(config, k)})" for k, v in given.items() if getattr(config, k) != v]
-    if wrong:
-        raise ValueError(f"--logdir holds another run: {', '.join(wrong)}")
+def recall(values: flags.FlagValues, *free: str) -> Config:
+    """Returns the configuration of the run in `--logdir`, with the options given now.
+
+    Args:
+        values: the parsed flags.
+        *free: flags that, beside the options, need not be those of the run.
+
+    Raises:
+        ValueError: if there is no run, or a flag is not the run's.
+    """
+    directory = RunDirectory(values.logdir)
+    given = configuration.given(values)
+    freed = {name: given.pop(name) for name in free if name in given}
+    config = dataclasses.replace(directory.config(), **given)
+    directory.check_same_run(config)
+    return dataclasses.replace(config, **freed).resolve()
 
 
 def run_export(values: flags.FlagValues) -> None:
     """Writes the SavedModel of a run."""
-    config, _, learner = load(values.logdir)
-    refuse_other_flags(configuration.given(values), config)
+    recall(values)
     directory = RunDirectory(values.logdir)
     directory.check_writable()
+    _, _, learner = load(values.logdir)
     export(learner, directory.export)
     print(f"SavedModel: {directory.export}")
 

@@ -39,11 +39,17 @@ class GroupedAdam:
         return {name: tf.linalg.global_norm(part) for name, part in self.split(gradients).items()}
 
     def apply(self, gradients: list[tf.Tensor]) -> None:
-        """Takes one outer step, clipping each group to `clip_norm` by itself."""
+        """Takes one outer step, clipping each group to `clip_norm` by itself.
+
+        Args:
+            gradients: the mean over replicas, in the learner's order.
+        """
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         for name, part in self.split(gradients).items():
             if self.clip_norm:
                 part, _ = tf.clip_by_global_norm(part, self.clip_norm)
-            self.optimizers[name].apply(part)
+            # Keras sums over replicas once more.
+            self.optimizers[name].apply([gradient / replicas for gradient in part])
 
 
 def schedule(config, rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:

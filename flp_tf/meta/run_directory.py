@@ -43,13 +43,12 @@ class RunDirectory:
         Raises:
             ValueError: if the folder cannot be written, or holds another run.
         """
+        self.check_writable()
         if self.config_file.exists():
             self.check_same_run(config)
-            self.check_writable()
             return True
         if self.checkpoints.exists():
             raise ValueError(f"--logdir={self.path} holds checkpoints without a config.json; name an empty folder")
-        self.check_writable()
         self.write("config.json", {**config.to_dict(), "versions": versions()})
         return False
 
@@ -76,9 +75,9 @@ class RunDirectory:
         """
         try:
             return Config.from_dict(self.read("config.json"))
-        except FileNotFoundError:
-            raise ValueError(f"--logdir={self.path} holds no run (no config.json)") from None
-        except (json.JSONDecodeError, TypeError) as error:
+        except OSError as error:
+            raise ValueError(f"--logdir={self.path} holds no run (config.json: {error.strerror})") from None
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"--logdir={self.path} has an unreadable config.json: {error}") from None
 
     def read(self, name: str) -> dict[str, Any]:

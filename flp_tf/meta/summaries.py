@@ -46,7 +46,7 @@ class Summaries:
             for name in self.pending[0]:
                 if name.startswith("gradient_norm/"):
                     tf.summary.scalar(name, _finite_mean(self.pending, name))
-            tf.summary.scalar("outer/skipped_steps", int(self.trainer.counters[1]))
+            tf.summary.scalar("outer/skipped_steps", int(self.trainer.counters[1].numpy()))
             # The median leaves compilation out.
             tf.summary.scalar("outer/episodes_per_second", config.meta_batch / float(np.median(self.seconds)))
             self._parameters()

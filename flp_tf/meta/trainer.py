@@ -89,7 +89,7 @@ class Trainer:
     @property
     def step(self) -> int:
         """Outer steps done."""
-        return int(self.counters[0])
+        return int(self.counters[0].numpy())
 
     @property
     def episodes(self) -> int:
@@ -116,7 +116,7 @@ class Trainer:
             self._apply(gradients)
             self.counters[2].assign(0)
         self.counters[0].assign_add(1)
-        if int(self.counters[2]) >= self.config.max_skipped:
+        if int(self.counters[2].numpy()) >= self.config.max_skipped:
             raise Diverged(
                 f"{self.config.max_skipped} meta-gradients in a row were not finite, the last at lifetime "
                 f"{self.episodes}; lower --plasticity_rate={self.config.plasticity_rate:g} or --plasticity_scale="
@@ -193,7 +193,7 @@ def train(trainer: Trainer, directory: RunDirectory, chief: bool = True) -> None
             if chief and (last or interruption.signal or time.monotonic() - saved > 60 * config.checkpoint_minutes):
                 checkpoints.save(trainer.step)
                 saved = time.monotonic()
-            if interruption.signal and not last:
+            if interruption.signal:
                 raise Interrupted(interruption.signal, trainer.episodes)
 
 

@@ -11,6 +11,9 @@ from flp_tf.networks.architectures import Conv, Dense
 
 State = tuple[tf.Tensor, ...]
 
+# Of all convolutions.
+KERNEL_SIZE = 3
+
 
 class Network(keras.layers.Layer):
     """Trunk and plastic head (paper, section 4).
@@ -31,7 +34,8 @@ class Network(keras.layers.Layer):
         **kwargs: of `keras.layers.Layer`, such as `dtype`.
 
     Raises:
-        ValueError: if more layers are to be plastic than there are, or none.
+        ValueError: if more layers are to be plastic than there are, or none, or if a
+            convolution's input is no map of its kernel's size.
     """
 
     def __init__(
@@ -58,6 +62,11 @@ class Network(keras.layers.Layer):
         self.input_shapes = []
         shape = self.example_shape
         for i, spec in enumerate(specs):
+            if isinstance(spec, Conv) and (len(shape) != 3 or min(shape[:2]) < KERNEL_SIZE):
+                raise ValueError(
+                    f"--network: convolution {i + 1} gets inputs of {'x'.join(map(str, shape))}; legal are maps of at least "
+                    f"{KERNEL_SIZE}x{KERNEL_SIZE} (fewer strides, or a larger --image_size)"
+                )
             plastic = i >= len(specs) - num_plastic_layers
             if plastic:
                 is_output = i == len(specs) - 1
@@ -116,12 +125,12 @@ class Network(keras.layers.Layer):
 
 def _plastic_layer(spec: Dense | Conv, **options) -> PlasticLayer:
     if isinstance(spec, Conv):
-        return PlasticConv2D(spec.filters, strides=spec.strides, **options)
+        return PlasticConv2D(spec.filters, KERNEL_SIZE, strides=spec.strides, **options)
     return PlasticDense(spec.units, **options)
 
 
 def _trunk_layer(spec: Dense | Conv, **options) -> keras.layers.Layer:
     options = {"activation": "relu", "kernel_initializer": "he_normal", **options}
     if isinstance(spec, Conv):
-        return keras.layers.Conv2D(spec.filters, 3, strides=spec.strides, **options)
+        return keras.layers.Conv2D(spec.filters, KERNEL_SIZE, strides=spec.strides, **options)
     return keras.layers.Dense(spec.units, **options)

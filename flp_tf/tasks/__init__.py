@@ -2,8 +2,11 @@
 
 from flp_tf.registry import Registry
 from flp_tf.tasks.base import SPLITS, Episode, Task
+from flp_tf.tasks.classification import Classification
+from flp_tf.tasks.mini_imagenet import MiniImagenet
+from flp_tf.tasks.omniglot import Omniglot
 from flp_tf.tasks.sine import Sine
 
-TASKS = Registry("task", sine=Sine)
+TASKS = Registry("task", sine=Sine, omniglot=Omniglot, mini_imagenet=MiniImagenet)
 
-__all__ = ["SPLITS", "TASKS", "Episode", "Sine", "Task"]
+__all__ = ["SPLITS", "TASKS", "Classification", "Episode", "MiniImagenet", "Omniglot", "Sine", "Task"]

@@ -9,8 +9,8 @@ import tensorflow as tf
 from flp_tf import losses
 from flp_tf.tasks.base import SPLITS, Episode, Task
 
-# Named, because the default algorithm is another one under XLA, and so would be the
-# episodes of a compiled run.
+# Named, because the default algorithm depends on the device and on XLA, and so would
+# the episodes.
 RANDOM_ALGORITHM = "philox"
 QUARTER_TURNS = 4
 
@@ -89,9 +89,10 @@ class Classification(Task):
         classes = _distinct(seeds[0], [self.num_classes(split)], ways)
         drawings = _distinct(seeds[1], [ways, images.shape[1]], of_class)
         places = tf.stack([tf.tile(classes[:, None] // turns, [1, of_class]), drawings], axis=-1)
-        x = tf.cast(tf.gather_nd(images, places), tf.float32) / 255.0
+        x = tf.gather_nd(images, places)
         if turns > 1:
             x = quarter_turned(x, classes % turns)
+        x = tf.cast(x, tf.float32) / 255.0
         labels = tf.one_hot(_distinct(seeds[2], [ways], ways), ways)
         y = tf.tile(labels[:, None], [1, of_class, 1])
         order = tf.range(self.steps) if self.continual else _distinct(seeds[3], [self.steps], self.steps)
@@ -135,6 +136,8 @@ def quarter_turned(images: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
 def _distinct(seed: tf.Tensor, shape: Sequence[int], count: int) -> tf.Tensor:
     """Draws `count` distinct indices of the last axis of `shape`, in random order.
 
-    Unlike `stateless_shuffle`, this compiles with XLA.
+    Unlike `stateless_shuffle` this compiles with XLA, and gives the same: of a uniform
+    draw, XLA rounds floats in another way, but not integers.
     """
-    return tf.math.top_k(tf.random.stateless_uniform(shape, seed, alg=RANDOM_ALGORITHM), count).indices
+    keys = tf.random.stateless_uniform(shape, seed, minval=None, maxval=None, dtype=tf.int32, alg=RANDOM_ALGORITHM)
+    return tf.math.top_k(keys, count).indices

@@ -108,6 +108,9 @@ def _read_archives(found: dict[str, Path]) -> Drawings:
                 classes[Character(match["alphabet"], match["character"])][match["name"]] = png
                 if archive == EVALUATION:
                     evaluation_alphabets.add(match["alphabet"])
+    if not classes:
+        paths = ", ".join(str(path) for path in found.values())
+        raise ValueError(f"--omniglot_archives: no drawings in {paths}; expected there: ALPHABET/characterNN/*.png")
     return Drawings(classes, evaluation_alphabets)
 
 

@@ -41,3 +41,38 @@ def sines(task: Task, learner: Learner, seed: int) -> matplotlib.figure.Figure:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
     return figure
+
+
+def classes(task: Task, learner: Learner, seed: int) -> matplotlib.figure.Figure:
+    """Draws the support and the query of an episode, a class a row, and the predictions.
+
+    A query image bears the number of the class that the network takes it for after the
+    lifetime, in red where that is wrong.
+    """
+    episode, before, after = before_and_after(task, learner, seed)
+    labels = np.argmax(episode.query_y[0], -1).reshape(task.num_concepts, -1)
+    seen = np.argmax(episode.support_y[:, 0, 0], -1)
+    order = np.concatenate([np.flatnonzero(seen == label) for label in labels[:, 0]])
+    parts = {"support": episode.support_x.numpy()[order, 0, 0], "query": episode.query_x[0].numpy()}
+    size, channels = task.input_shape[0], task.input_shape[-1]
+    widths = [len(images) // task.num_concepts for images in parts.values()]
+    figure = matplotlib.figure.Figure(
+        figsize=(0.5 * sum(widths) + 1, 0.5 * task.num_concepts + 0.8), layout="constrained"
+    )
+    axes = figure.subplots(1, 2, width_ratios=widths)
+    for axis, width, (name, images) in zip(axes, widths, parts.items()):
+        tiles = images.reshape(task.num_concepts, width, size, size, channels).swapaxes(1, 2)
+        mosaic = tiles.reshape(task.num_concepts * size, width * size, channels)
+        axis.imshow(mosaic, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_xticks([])
+        axis.set_yticks([(row + 0.5) * size for row in range(task.num_concepts)], [f"class {k + 1}" for k in labels[:, 0]])
+        axis.set_title(name, fontsize=9)
+    axes[1].set_yticks([])
+    guesses = np.argmax(after, -1).reshape(labels.shape)
+    for (row, column), guess in np.ndenumerate(guesses):
+        color = "tab:blue" if guess == labels[row, column] else "tab:red"
+        place = ((column + 0.05) * size, (row + 0.05) * size)
+        axes[1].text(*place, guess + 1, color=color, fontsize=8, weight="bold", va="top")
+    errors = [float(np.mean(np.argmax(part, -1) != labels.reshape(-1))) for part in (before, after)]
+    figure.suptitle(f"errors in the query: {errors[0]:.0%} before the lifetime, {errors[1]:.0%} after", fontsize=9)
+    return figure

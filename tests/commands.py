@@ -1,0 +1,63 @@
+"""The command line, run from tests: in this process where that will do, else in a real one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from absl.testing import flagsaver
+
+from flp_tf import main
+
+ROOT = Path(__file__).parents[1]
+
+# A run of a few seconds in which everything moves: weights, fast weights, plasticity.
+TINY = (
+    "--task=sine",
+    "--continual",
+    "--num_sines=2",
+    "--network=8-8",
+    "--lifetime=8",
+    "--batch_size=4",
+    "--query_size=4",
+    "--episodes=6",
+    "--slow_rate=0.01",
+    "--feedback_rate=0.01",
+    "--plasticity_rate=0.01",
+    "--strength_rate=0.01",
+    "--plasticity_scale=0.001",
+    "--plasticity_init=1",
+    "--output_plasticity_init=1",
+    "--log_every=2",
+    "--eval_every=3",
+    "--eval_episodes=4",
+    "--checkpoint_minutes=0",
+    "--jit_compile=False",
+)
+
+
+def run(*arguments: str) -> None:
+    """Does what `python -m flp_tf.main ARGUMENTS` does, in this process."""
+    saved = flagsaver.save_flag_values()
+    try:
+        main.main(main.parse(["flp_tf", *map(str, arguments)]))
+    finally:
+        flagsaver.restore_flag_values(saved)
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    """Starts `python -m flp_tf.main ARGUMENTS` in the state that a user's shell leaves it."""
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"} | {"PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "flp_tf.main", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Returns every file below a folder, by path."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}

@@ -1,0 +1,123 @@
+"""What tests share: small learners with random weights, random episodes, ways to run."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from flp_tf import learners, losses
+from flp_tf.config import Config
+from flp_tf.learners import Learner
+from flp_tf.tasks import Episode
+
+MODES = ("eager", "graph", "xla")
+
+# Every learner of the library: the flags that make it.
+METHODS = {
+    "flp": {"method": "flp"},
+    "feature_reuse": {"method": "feature_reuse", "num_plastic_layers": 1},
+    "dfa": {"method": "dfa"},
+    "gradient_first_order": {"method": "gradient", "second_order": False},
+    "gradient_second_order": {"method": "gradient", "second_order": True},
+    "oml": {"method": "oml"},
+}
+
+SMALL = {
+    "network": "5-6",
+    "num_plastic_layers": 2,
+    "plasticity_scale": 0.1,
+    "hidden_plasticity_factor": 1.0,
+    "feedback_signal": "error",
+    "clamp_output": False,
+    "inner_rate": 0.05,
+}
+
+
+class ToyTask(NamedTuple):
+    """What learners and the meta-objective see of a task."""
+
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    error: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+REGRESSION = ToyTask((4,), 2, losses.mean_squared_error, losses.mean_squared_error)
+CLASSIFICATION = ToyTask((4,), 3, losses.cross_entropy, losses.error_percent)
+
+
+def build_learner(task: ToyTask = REGRESSION, seed: int = 0, **flags) -> Learner:
+    """Returns a learner of two hidden layers, every meta-learned weight random."""
+    learner = learners.build(Config(**{**SMALL, **flags}), task)
+    rng = np.random.default_rng(seed)
+    for weight in learner.meta_parameters:
+        if weight.name == "strength":
+            weight.assign(rng.uniform(0.2, 0.8))
+        else:
+            weight.assign(rng.normal(0.0, 0.5, weight.shape))
+    return learner
+
+
+def random_episode(
+    task: ToyTask = REGRESSION, steps: int = 7, lifetimes: int = 2, batch: int = 3, seed: int = 0, dtype: str = "float64"
+) -> Episode:
+    """Returns an episode of normal inputs, with normal or one-hot targets."""
+    rng = np.random.default_rng(seed)
+
+    def inputs(*axes):
+        return tf.constant(rng.normal(size=(*axes, *task.input_shape)), dtype)
+
+    def targets(*axes):
+        if task.loss is losses.cross_entropy:
+            return tf.constant(np.eye(task.num_outputs)[rng.integers(task.num_outputs, size=axes)], dtype)
+        return tf.constant(rng.normal(size=(*axes, task.num_outputs)), dtype)
+
+    support, query = (steps, lifetimes, batch), (lifetimes, 5)
+    return Episode(inputs(*support), targets(*support), inputs(*query), targets(*query))
+
+
+def one_lifetime(episode: Episode, i: int) -> Episode:
+    """Returns lifetime `i` of an episode, as a meta-batch of one."""
+    return Episode(*(part[:, i : i + 1] for part in episode[:2]), *(part[i : i + 1] for part in episode[2:]))
+
+
+def in_mode(function: Callable, mode: str) -> Callable:
+    """Returns a function as one of `MODES`: eager, as a graph, or compiled by XLA."""
+    return function if mode == "eager" else tf.function(function, autograph=False, jit_compile=mode == "xla")
+
+
+def weights_by_layer(learner: Learner) -> list[dict[str, Any]]:
+    """Returns the slow weights from the input up, under the names of the paper.
+
+    Trunk layers have `W` and `b`; plastic ones also `a`, and those with a feedback
+    pathway `B` and `c` (a list each) and `beta`.
+    """
+    layers = []
+    for layer in learner.network.trunk + learner.network.head:
+        weights = {"W": layer.kernel, "b": layer.bias}
+        if layer in learner.network.head:
+            weights["a"] = layer.plasticity
+            if layer.feedback is not None:
+                pathway = layer.feedback
+                weights |= {"B": list(pathway.kernels), "c": list(pathway.biases), "beta": pathway.strength}
+        layers.append(weights)
+    return layers
+
+
+def to_numpy(structure: Any) -> Any:
+    """Returns the same structure with NumPy arrays in place of tensors and variables."""
+    return tf.nest.map_structure(np.array, structure)
+
+
+def gradients_by_layer(learner: Learner, gradients: list[tf.Tensor]) -> list[dict[str, Any]]:
+    """Returns meta-gradients in the structure of `weights_by_layer`; None where fixed."""
+    found = {id(weight): gradient.numpy() for weight, gradient in zip(learner.meta_parameters, gradients, strict=True)}
+    return tf.nest.map_structure(lambda weight: found.get(id(weight)), weights_by_layer(learner))
+
+
+def assert_close(actual: Any, expected: Any, tolerance: float = 1e-9) -> None:
+    """Compares two structures of arrays, absolutely and relative to entries above one."""
+    tf.nest.assert_same_structure(actual, expected)
+    for one, other in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)

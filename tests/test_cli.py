@@ -1,0 +1,304 @@
+"""The command line: what it writes, and how it refuses."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+
+import commands
+import pytest
+from commands import TINY, contents
+
+from flp_tf import modes
+from flp_tf.config import Config
+
+META_TEST = {"mean": float, "stderr": float, "episodes": int}
+
+# What is wrong, and what the line on stderr must say: the flag, and what is legal.
+REFUSED = {
+    "task": (["--task=cosine"], ["--task=cosine", "sine"]),
+    "method": (["--method=backprop"], ["--method=backprop", "dfa, feature_reuse, flp, gradient, oml"]),
+    "mode": (["--mode=test"], ["--mode=test", "evaluate", "export", "train"]),
+    "rule": (["--rule=stdp"], ["--rule=stdp", "hebb, oja"]),
+    "network": (["--network=300-x"], ["--network=300-x", "sine_paper", "300-300"]),
+    "too many plastic layers": (["--num_plastic_layers=4"], ["--num_plastic_layers=4", "1 to 3"]),
+    "no plastic layer": (["--num_plastic_layers=0"], ["--num_plastic_layers=0", "1 to 3"]),
+    "feature reuse": (
+        ["--method=feature_reuse", "--num_plastic_layers=2"],
+        ["--num_plastic_layers=2", "--method=feature_reuse", "1"],
+    ),
+    "lifetime": (["--lifetime=9"], ["--lifetime=9", "--num_sines=2", "multiples of 2"]),
+    "curriculum": (["--curriculum=4"], ["--curriculum=4", "40:2000"]),
+    "curriculum lifetime": (["--curriculum=3:2"], ["--lifetime=3", "multiples of 2"]),
+    "no episodes": (["--episodes=0"], ["--episodes=0", "1 or more"]),
+    "negative seed": (["--seed=-1"], ["--seed=-1", "0 or more"]),
+    "no number": (["--episodes=many"], ["--episodes=many", "--help"]),
+    "flag": (["--epsodes=6"], ["epsodes", "Did you mean: episodes", "--help"]),
+    "flagfile": (["--flagfile=/nowhere.cfg"], ["/nowhere.cfg", "No such file"]),
+    "no flag": (["sine"], ["sine", "--help"]),
+}
+
+
+def refusal(*arguments) -> str:
+    """Runs a command that must be refused; returns its line."""
+    with pytest.raises(SystemExit) as refused:
+        commands.run(*arguments)
+    line = refused.value.code
+    assert isinstance(line, str), "sys.exit with text is what prints it and makes the exit status 1"
+    assert line.startswith("flp_tf: ") and "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize("wrong", REFUSED)
+def test_bad_flags_are_refused_in_one_line_before_any_work(wrong, tmp_path):
+    arguments, parts = REFUSED[wrong]
+    line = refusal(*TINY, *arguments, f"--logdir={tmp_path / 'run'}")
+    for part in parts:
+        assert part in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_refusal_of_a_real_process(tmp_path):
+    process = commands.start(*TINY, "--task=cosine", f"--logdir={tmp_path / 'run'}")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out == ""
+    assert re.fullmatch(r"flp_tf: --task=cosine is unknown; legal values: .*sine.*\n", err)
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
+def test_unwritable_logdir_is_refused(mode, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    before = contents(tmp_path)
+    line = refusal(*(TINY if mode == "train" else ()), f"--mode={mode}", f"--logdir={tmp_path / 'file' / 'run'}")
+    assert f"--logdir={tmp_path / 'file' / 'run'}" in line and "Not a directory" in line
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "export"])
+def test_logdir_without_a_run_is_refused_and_not_made(mode, tmp_path):
+    line = refusal(f"--mode={mode}", f"--logdir={tmp_path / 'run'}")
+    assert f"--logdir={tmp_path / 'run'} holds no run" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"task": "cosine"}'])
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_damaged_configuration_is_refused(mode, text, run_copy):
+    (run_copy / "config.json").write_text(text)
+    before = contents(run_copy)
+    refusal(*(TINY if mode == "train" else ()), f"--mode={mode}", f"--logdir={run_copy}")
+    assert contents(run_copy) == before
+
+
+def test_checkpoints_without_configuration_are_refused(run_copy):
+    (run_copy / "config.json").unlink()
+    before = contents(run_copy)
+    assert "without a config.json" in refusal(*TINY, f"--logdir={run_copy}")
+    assert contents(run_copy) == before
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
+def test_logdir_of_another_configuration_names_what_differs(mode, run_copy):
+    before = contents(run_copy)
+    line = refusal(*TINY, "--slow_rate=0.5", "--network=9-8", f"--mode={mode}", f"--logdir={run_copy}")
+    assert line.startswith(f"flp_tf: --logdir={run_copy} holds another run: ")
+    assert "--slow_rate=0.5 (the run has 0.01)" in line
+    assert "--network=9-8 (the run has 8-8)" in line
+    assert line.count("the run has") == 2
+    assert contents(run_copy) == before
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
+def test_checkpoint_of_another_architecture_is_refused(mode, run_copy):
+    config = json.loads((run_copy / "config.json").read_text())
+    (run_copy / "config.json").write_text(json.dumps({**config, "network": "8-7"}))
+    before = contents(run_copy)
+    arguments = [*TINY, "--network=8-7"] if mode == "train" else []
+    line = refusal(*arguments, f"--mode={mode}", f"--logdir={run_copy}")
+    assert "--logdir" in line and "another architecture" in line
+    assert "[8, 8]" in line and "[8, 7]" in line
+    assert contents(run_copy) == before
+
+
+def truncate(path, share: float = 0.5) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+
+
+def newest(run, kind: str):
+    (path,) = (run / "checkpoints").glob(f"ckpt-6.{kind}*")
+    return path
+
+
+def meta_test(path) -> dict:
+    return json.loads(path.read_text())["meta_test"]
+
+
+@pytest.mark.parametrize("kind", ["data", "index"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_truncated_checkpoint_falls_back_to_the_newest_good_one(kind, share, run_copy, capsys):
+    shutil.copytree(run_copy, without := run_copy.with_name("without"))
+    for path in (without / "checkpoints").glob("ckpt-6.*"):
+        path.unlink()
+    truncate(newest(run_copy, kind), share)
+    for path in (run_copy, without):
+        commands.run("--mode=evaluate", f"--logdir={path}")
+    err = capsys.readouterr().err
+    assert err == f"flp_tf: checkpoint {run_copy}/checkpoints/ckpt-6 is damaged; trying the one before it\n"
+    fallen_back = meta_test(run_copy / "evaluation.json")
+    assert fallen_back == meta_test(without / "evaluation.json")
+    assert fallen_back != meta_test(run_copy / "result.json")
+
+
+def test_training_repairs_a_truncated_checkpoint(run_copy, capsys):
+    before = meta_test(run_copy / "result.json")
+    truncate(newest(run_copy, "data"))
+    (run_copy / "result.json").unlink()
+    commands.run(*TINY, f"--logdir={run_copy}")
+    out, err = capsys.readouterr()
+    assert "after 5 lifetimes" in out and "ckpt-6 is damaged" in err
+    assert meta_test(run_copy / "result.json") == before
+    commands.run("--mode=evaluate", f"--logdir={run_copy}")
+    assert capsys.readouterr().err == ""
+    assert meta_test(run_copy / "evaluation.json") == before
+
+
+def test_truncated_list_of_checkpoints_does_not_start_the_run_again(run_copy, capsys):
+    truncate(run_copy / "checkpoints" / "checkpoint", 0)
+    commands.run(*TINY, f"--logdir={run_copy}")
+    assert "after 6 lifetimes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
+def test_no_good_checkpoint_is_refused(mode, run_copy):
+    for path in (run_copy / "checkpoints").glob("*.data*"):
+        truncate(path)
+    before = contents(run_copy)
+    line = refusal(*(TINY if mode == "train" else ()), f"--mode={mode}", f"--logdir={run_copy}")
+    assert "--logdir" in line and "none of the 3 checkpoints" in line
+    assert contents(run_copy) == before
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    def defective(values):
+        raise ValueError("shapes [2] and [3] do not match")
+
+    monkeypatch.setitem(modes.MODES, "train", defective)
+    with pytest.raises(ValueError, match="do not match"):
+        commands.run()
+
+
+def test_help_explains_every_flag_and_nothing_else_is_printed():
+    process = commands.start("--help")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    for name in ["mode", "logdir", *(field.name for field in dataclasses.fields(Config))]:
+        assert re.search(rf"^  --(\[no\])?{name}: [A-Za-z]\w+", out, re.MULTILINE), name
+    assert "One of: flp, feature_reuse, dfa, gradient, oml" in out
+    assert "--flagfile=flags/quick.cfg" in out
+    assert err == ""
+
+
+def test_failing_import_of_tensorflow_shows():
+    program = "import sys; sys.modules['tensorflow'] = None; import flp_tf.main"
+    process = subprocess.run([sys.executable, "-c", program], cwd=commands.ROOT, capture_output=True, text=True)
+    assert process.returncode == 1
+    assert "Traceback" in process.stderr and "import of tensorflow halted" in process.stderr
+
+
+def test_config_json_holds_everything_needed_to_repeat_the_run(finished_run, tmp_path):
+    config = json.loads((finished_run.path / "config.json").read_text())
+    names = [field.name for field in dataclasses.fields(Config)]
+    assert list(config) == [*names, "versions"]
+    assert set(config["versions"]) == {"flp_tf", "python", "tensorflow", "keras", "numpy"}
+    # The paper's values that no flag gave are written out.
+    assert config["feedback_signal"] == "error" and config["num_plastic_layers"] == 2
+    arguments = [
+        f"--{name}={','.join(value) if isinstance(value, list) else value}"
+        for name, value in config.items()
+        if name in names and value is not None
+    ]
+    commands.run(*arguments, f"--logdir={tmp_path / 'run'}")
+    again = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert again == config
+    assert meta_test(tmp_path / "run" / "result.json") == meta_test(finished_run.path / "result.json")
+
+
+def check_statistics(content: dict, episodes: int) -> None:
+    """Checks the part that `result.json` and `evaluation.json` share."""
+    assert {name: type(value) for name, value in content["meta_test"].items()} == META_TEST
+    assert content["meta_test"]["episodes"] == episodes
+    assert len(content["per_sine"]) == 2
+    for row in (content["meta_test"], content["before_lifetime"], *content["per_sine"]):
+        assert math.isfinite(row["mean"]) and row["mean"] > 0 and row["stderr"] > 0
+    mean = sum(row["mean"] for row in content["per_sine"]) / 2
+    assert mean == pytest.approx(content["meta_test"]["mean"], rel=1e-6)
+
+
+def test_result_json(finished_run):
+    result = json.loads((finished_run.path / "result.json").read_text())
+    promised = {"task": "sine", "continual": True, "method": "flp", "num_plastic_layers": 2, "episodes": 6, "seed": 0}
+    assert {name: result[name] for name in promised} == promised
+    assert set(result) == {
+        *promised,
+        "meta_test",
+        "per_sine",
+        "before_lifetime",
+        "eval_lifetime_scale",
+        "minutes",
+        "second_order",
+        "skipped_steps",
+    }
+    check_statistics(result, 4)
+
+
+def test_run_directory_holds_what_is_promised(finished_run):
+    names = {path.name.split(".tfevents")[0] for path in finished_run.path.iterdir()}
+    assert names == {"config.json", "result.json", "checkpoints", "export", "events.out"}
+
+
+def test_evaluate_repeats_the_meta_test_without_flags(run_copy, capsys):
+    others = contents(run_copy)
+    commands.run("--mode=evaluate", f"--logdir={run_copy}")
+    out = capsys.readouterr().out
+    evaluation = json.loads((run_copy / "evaluation.json").read_text())
+    result = json.loads((run_copy / "result.json").read_text())
+    shared = ("task", "continual", "method", "num_plastic_layers", "eval_lifetime_scale", "seed")
+    assert set(evaluation) == {*shared, "meta_test", "before_lifetime", "per_sine"}
+    for name in evaluation:
+        assert evaluation[name] == result[name], name
+    assert contents(run_copy) == others | {"evaluation.json": (run_copy / "evaluation.json").read_bytes()}
+    assert re.search(rf"after lifetime +{result['meta_test']['mean']:.4g} ", out)
+    assert re.search(r"sine 2 +\d", out)
+
+
+def test_evaluate_takes_seed_episodes_and_options(run_copy):
+    flags = ["--seed=1", "--eval_episodes=5", "--eval_lifetime_scale=2", "--log_every=7"]
+    commands.run("--mode=evaluate", *flags, f"--logdir={run_copy}")
+    evaluation = json.loads((run_copy / "evaluation.json").read_text())
+    check_statistics(evaluation, 5)
+    assert evaluation["seed"] == 1 and evaluation["eval_lifetime_scale"] == 2
+    assert evaluation["before_lifetime"] != json.loads((run_copy / "result.json").read_text())["before_lifetime"]
+
+
+def test_evaluate_and_export_an_interrupted_run(interrupted_run, tmp_path, capsys):
+    path = shutil.copytree(interrupted_run, tmp_path / "run")
+    assert not (path / "result.json").exists() and not (path / "export").exists()
+    commands.run("--mode=evaluate", f"--logdir={path}")
+    check_statistics(json.loads((path / "evaluation.json").read_text()), 4)
+    commands.run("--mode=export", f"--logdir={path}")
+    assert (path / "export" / "saved_model.pb").exists()
+    assert f"SavedModel: {path}/export" in capsys.readouterr().out
+
+
+def test_evaluate_in_a_real_process_prints_the_table_and_nothing_else(run_copy):
+    process = commands.start("--mode=evaluate", f"--logdir={run_copy}")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert out.splitlines()[0] == "Meta-test of flp(2) on sine, continual: 4 lifetimes of unseen data"
+    assert len(out.splitlines()) == 6
+    assert meta_test(run_copy / "evaluation.json") == meta_test(run_copy / "result.json")

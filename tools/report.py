@@ -1,0 +1,61 @@
+"""Writes a report: the table beside the paper's, and the figures inline."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import markdown
+from experiments import Table
+
+STYLE = (
+    "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}img{max-width:100%}"
+    "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3em .7em;text-align:left}"
+)
+
+
+def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path, provenance: str) -> None:
+    """Writes `report.md`, `report.html` and `table.json` into a folder.
+
+    Args:
+        table: the paper's table.
+        rows: from `reproduce.collect`.
+        pictures: PNG files below `out`.
+        out: the folder.
+        provenance: the command, date and machine behind the numbers.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [f"# {table.title}", "", f"Made by {provenance}. Errors are {table.unit} of the meta-test.", ""]
+    lines += _table(table, rows)
+    for picture in pictures:
+        name = picture.parent.name
+        lines += ["", f"## {name.replace('_', ' ').capitalize()}", "", f"![{name}]({picture.relative_to(out)})"]
+    text = "\n".join(lines) + "\n"
+    (out / "report.md").write_text(text)
+    body = markdown.markdown(text, extensions=["tables"])
+    body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{_inline(out / match[1])}"', body)
+    (out / "report.html").write_text(f"<!doctype html><meta charset=utf-8><title>{table.title}</title><style>{STYLE}</style>{body}")
+    (out / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _table(table: Table, rows: list[dict]) -> list[str]:
+    """Returns the Markdown lines of the table; a cell without a run says so."""
+    lines = [
+        "| method | order | here (std. error) | paper | seeds | lifetimes each | minutes each |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    found = {(row["label"], row["order"]): row for row in rows}
+    for cell in table.cells:
+        row = found.get((cell.label, cell.order))
+        here, seeds, episodes, minutes = "not run", "", "", ""
+        if row:
+            here = f"{row['mean']:.2g} ({row['stderr']:.1g})"
+            seeds = ", ".join(map(str, row["seeds"]))
+            episodes, minutes = row["episodes"] or "", f"{row['minutes']:.0f}"
+        lines.append(f"| {cell.label} | {cell.order} | {here} | {cell.paper or '-'} | {seeds} | {episodes} | {minutes} |")
+    notes = "With one seed the standard error is over lifetimes, with more over networks, as in the paper."
+    return [*lines, "", notes]
+
+
+def _inline(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()

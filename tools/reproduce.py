@@ -1,0 +1,155 @@
+"""One command for a table of the paper: train what is missing, evaluate, analyse, report.
+
+    tools/reproduce table1 --budget=30m
+    tools/reproduce table2 --network=compact --seeds=0,1 --only=flp2,feature_reuse
+
+Every cell is a run directory `OUT/NETWORK_ORDER_METHOD_seedS`. Finished runs are kept,
+interrupted ones continue (`--resume`, the default), so the command can be given again
+until the table is full.
+"""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import app, flags
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from experiments import TABLES, Cell, Table  # noqa: E402
+from report import write_report  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("network", "compact", "compact or paper.")
+flags.DEFINE_list("seeds", ["0"], "Seeds of each cell.")
+flags.DEFINE_list("only", [], "Methods to train, such as flp2,gradient3; all by default.")
+flags.DEFINE_string("budget", "", "Of each run: episodes such as 500, or minutes such as 30m; the flagfile's by default.")
+flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume they count as they stand.")
+flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE by default.")
+flags.DEFINE_list("flags", [], "Further flags for every run, such as --lifetime=40,--eval_episodes=4.")
+
+
+def runs(table: Table, out: Path) -> Iterator[tuple[Cell, int, Path]]:
+    """Yields every cell, seed and run directory."""
+    prefix = table.networks[FLAGS.network]
+    for seed in map(int, FLAGS.seeds):
+        for cell in table.cells:
+            if not FLAGS.only or cell.name in FLAGS.only:
+                yield cell, seed, out / f"{prefix}_{cell.order}_{cell.name}_seed{seed}"
+
+
+def flagfile(table: Table, cell: Cell) -> Path:
+    return ROOT / "flags" / f"{table.networks[FLAGS.network]}_{cell.order}_{cell.name}.cfg"
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "flp_tf.main", *arguments]
+
+
+def train(table: Table, cell: Cell, seed: int, logdir: Path) -> None:
+    """Trains a run to its end or to the budget; a stop at the budget leaves a checkpoint."""
+    minutes = re.fullmatch(r"(\d+(?:\.\d+)?)m", FLAGS.budget)
+    arguments = [f"--flagfile={flagfile(table, cell)}", f"--seed={seed}", f"--logdir={logdir}", *FLAGS.flags]
+    if FLAGS.budget and not minutes:
+        arguments.append(f"--episodes={int(FLAGS.budget)}")
+    process = subprocess.Popen(command(*arguments), cwd=ROOT)
+    try:
+        process.wait(timeout=60 * float(minutes[1]) if minutes else None)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    if process.returncode not in (0, 128 + signal.SIGTERM):
+        print(f"{logdir.name} ended with {process.returncode}; it stays out of the table.", file=sys.stderr)
+
+
+def result(logdir: Path) -> dict | None:
+    """Returns the meta-test of a run, evaluating one that was stopped at its budget."""
+    if not (logdir / "result.json").exists() and (logdir / "checkpoints").exists():
+        subprocess.run(command("--mode=evaluate", f"--logdir={logdir}"), cwd=ROOT, check=False)
+    for name in ("result.json", "evaluation.json"):
+        if (logdir / name).exists():
+            return json.loads((logdir / name).read_text())
+    return None
+
+
+def collect(table: Table, out: Path) -> list[dict]:
+    """Returns one row a cell, over all seeds that have a result."""
+    cells: dict[Cell, list[dict]] = {}
+    for cell, _, logdir in runs(table, out):
+        if found := result(logdir):
+            cells.setdefault(cell, []).append(found)
+    rows = []
+    for cell, results in cells.items():
+        means = [found["meta_test"]["mean"] for found in results]
+        mean = sum(means) / len(means)
+        if len(means) > 1:
+            stderr = math.sqrt(sum((m - mean) ** 2 for m in means) / (len(means) - 1) / len(means))
+        else:
+            stderr = results[0]["meta_test"]["stderr"]
+        rows.append(
+            {
+                "method": results[0]["method"],
+                "num_plastic_layers": results[0]["num_plastic_layers"],
+                "second_order": results[0].get("second_order") if results[0]["method"] in ("gradient", "oml") else None,
+                "continual": cell.order == "continual",
+                "mean": mean,
+                "stderr": stderr,
+                "seeds": [found["seed"] for found in results],
+                "episodes": results[0].get("episodes"),
+                "minutes": sum(found.get("minutes", 0.0) for found in results) / len(results),
+                "label": cell.label,
+                "order": cell.order,
+                "paper": cell.paper,
+            }
+        )
+    return rows
+
+
+def analyse(table: Table, out: Path) -> list[Path]:
+    """Makes the figures whose runs exist, from the first seed; returns the pictures."""
+    prefix, seed = table.networks[FLAGS.network], FLAGS.seeds[0]
+    pictures = []
+    for analysis, wanted in table.figures.items():
+        logdirs = [out / f"{prefix}_{order}_{name}_seed{seed}" for name, order in wanted]
+        logdirs = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
+        if not logdirs:
+            continue
+        target = out / "figures" / analysis
+        arguments = (f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}")
+        done = subprocess.run(command("--mode=analyze", *arguments), cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            print(f"{analysis}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        pictures += sorted(target.glob("*.png"))
+    return pictures
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 2 or argv[1] not in TABLES:
+        sys.exit(f"reproduce: name a table; legal values: {', '.join(TABLES)}")
+    table = TABLES[argv[1]]
+    if FLAGS.network not in table.networks:
+        sys.exit(f"reproduce: --network={FLAGS.network} is unknown; legal values: {', '.join(table.networks)}")
+    if not re.fullmatch(r"|\d+|\d+(\.\d+)?m", FLAGS.budget):
+        sys.exit(f"reproduce: --budget={FLAGS.budget} does not read; legal are episodes (500) or minutes (30m)")
+    out = Path(FLAGS.out or ROOT / "runs" / argv[1]).resolve()
+    for cell, seed, logdir in runs(table, out):
+        started = (logdir / "config.json").exists()
+        if (logdir / "result.json").exists() or (started and not FLAGS.resume):
+            continue
+        print(f"== {logdir.name}", flush=True)
+        train(table, cell, seed, logdir)
+    rows = collect(table, out)
+    invocation = "tools/reproduce " + " ".join(sys.argv[1:])
+    write_report(table, rows, analyse(table, out), out, f"`{invocation}`, {time.strftime('%Y-%m-%d')}, CPU")
+    print(f"Report: {out / 'report.md'} and {out / 'report.html'}")
+
+
+if __name__ == "__main__":
+    app.run(main)
