@@ -1,11 +1,18 @@
 """Fixtures of all tests."""
 
 import os
+import shutil
+import signal
+from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import commands  # noqa: E402
 import keras  # noqa: E402
 import pytest  # noqa: E402
+
+from flp_tf.meta.trainer import Trainer  # noqa: E402
 
 
 @pytest.fixture
@@ -15,3 +22,50 @@ def float64():
     keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_dtype_policy(before)
+
+
+class FinishedRun(NamedTuple):
+    """A run directory, and what `Trainer.outer_step` returned on the way."""
+
+    path: Path
+    metrics: list[dict[str, float]]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> FinishedRun:
+    """A finished tiny run, to be read only; `run_copy` is for tests that write."""
+    path, metrics = tmp_path_factory.mktemp("finished") / "run", []
+    outer_step = Trainer.outer_step
+
+    def recorded(trainer):
+        metrics.append(outer_step(trainer))
+        return metrics[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "outer_step", recorded)
+        commands.run(*commands.TINY, f"--logdir={path}")
+    return FinishedRun(path, metrics)
+
+
+@pytest.fixture
+def run_copy(finished_run, tmp_path) -> Path:
+    """A finished tiny run of the test's own."""
+    return shutil.copytree(finished_run.path, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def interrupted_run(tmp_path_factory) -> Path:
+    """The tiny run, stopped by SIGTERM in its third outer step; to be read only."""
+    path = tmp_path_factory.mktemp("interrupted") / "run"
+    outer_step = Trainer.outer_step
+
+    def terminated(trainer):
+        if trainer.step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return outer_step(trainer)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(Trainer, "outer_step", terminated)
+        commands.run(*commands.TINY, f"--logdir={path}")
+    assert stopped.value.code == 128 + signal.SIGTERM
+    return path

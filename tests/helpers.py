@@ -47,9 +47,14 @@ REGRESSION = ToyTask((4,), 2, losses.mean_squared_error, losses.mean_squared_err
 CLASSIFICATION = ToyTask((4,), 3, losses.cross_entropy, losses.error_percent)
 
 
+def newborn_learner(task: ToyTask = REGRESSION, **flags) -> Learner:
+    """Returns a learner of two hidden layers, its weights as the library starts them."""
+    return learners.build(Config(**{**SMALL, **flags}), task)
+
+
 def build_learner(task: ToyTask = REGRESSION, seed: int = 0, **flags) -> Learner:
     """Returns a learner of two hidden layers, every meta-learned weight random."""
-    learner = learners.build(Config(**{**SMALL, **flags}), task)
+    learner = newborn_learner(task, **flags)
     rng = np.random.default_rng(seed)
     for weight in learner.meta_parameters:
         if weight.name == "strength":
@@ -60,7 +65,7 @@ def build_learner(task: ToyTask = REGRESSION, seed: int = 0, **flags) -> Learner
 
 
 def random_episode(
-    task: ToyTask = REGRESSION, steps: int = 7, lifetimes: int = 2, batch: int = 3, seed: int = 0, dtype: str = "float64"
+    task: ToyTask = REGRESSION, steps: int = 8, lifetimes: int = 2, batch: int = 3, seed: int = 0, dtype: str = "float64"
 ) -> Episode:
     """Returns an episode of normal inputs, with normal or one-hot targets."""
     rng = np.random.default_rng(seed)

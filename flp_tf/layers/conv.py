@@ -31,7 +31,7 @@ class PlasticConv2D(PlasticLayer):
         height, width, channels = input_shape[-3:]
         self.positions = tuple((size - self.kernel_size) // self.strides + 1 for size in (height, width))
         if min(self.positions) < 1:
-            raise ValueError(f"--network: an image of {height}x{width} is smaller than the kernel of {self.kernel_size}")
+            raise ValueError(f"--network: maps of {height}x{width} are smaller than a kernel of {self.kernel_size}")
         self.build_weights(
             (self.kernel_size, self.kernel_size, channels, self.filters), (*self.positions, self.filters)
         )

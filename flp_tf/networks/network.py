@@ -64,8 +64,8 @@ class Network(keras.layers.Layer):
         for i, spec in enumerate(specs):
             if isinstance(spec, Conv) and (len(shape) != 3 or min(shape[:2]) < KERNEL_SIZE):
                 raise ValueError(
-                    f"--network: convolution {i + 1} gets inputs of {'x'.join(map(str, shape))}; legal are maps of at least "
-                    f"{KERNEL_SIZE}x{KERNEL_SIZE} (fewer strides, or a larger --image_size)"
+                    f"--network: convolution {i + 1} gets inputs of {'x'.join(map(str, shape))}; legal are maps of "
+                    f"at least {KERNEL_SIZE}x{KERNEL_SIZE} (fewer strides, or a larger --image_size)"
                 )
             plastic = i >= len(specs) - num_plastic_layers
             if plastic:

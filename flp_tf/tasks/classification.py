@@ -16,7 +16,7 @@ QUARTER_TURNS = 4
 
 
 class Classification(Task):
-    """N-way k-shot classification, learned one image at a time (paper, section 5.2).
+    """N-way k-shot classification, learned one image at a time (paper, section 5).
 
     An episode draws `ways` classes of a split, and of each `shots` support images and
     `query_size` others as the query. A lifetime shows each support image once, in a
@@ -26,7 +26,7 @@ class Classification(Task):
     laid out in the order in which a continual lifetime meets the classes.
 
     The images stay in memory as bytes, once, and are cast to float32 in [0, 1] when an
-    episode takes them.
+    episode takes them. A dataset is a subclass that defines `load_images`.
 
     Args:
         images: by split, uint8 `[classes, drawings, size, size, channels]`.
@@ -36,6 +36,9 @@ class Classification(Task):
         continual: class after class rather than shuffled.
         rotations: whether meta-training classes turned by 90, 180 and 270 degrees are
             classes too. They belong to the split of the class they come from.
+
+    Attributes:
+        images: by split, as tensors.
 
     Raises:
         ValueError: if a split has too few classes, or a class too few images.
@@ -68,7 +71,7 @@ class Classification(Task):
         for split in SPLITS:
             check_episode(split, *images[split].shape[:2], ways, shots, query_size)
         # Functions capture eager tensors of this size by reference: no graph holds a copy.
-        self._images = {split: tf.constant(images[split], tf.uint8) for split in SPLITS}
+        self.images = {split: tf.constant(images[split], tf.uint8) for split in SPLITS}
         self.input_shape = tuple(images["train"].shape[2:])
         self.num_outputs = self.num_concepts = ways
         self.shots = shots
@@ -78,13 +81,27 @@ class Classification(Task):
         self.continual = continual
         self.rotations = rotations
 
+    @classmethod
+    def load_images(cls, config) -> dict[str, np.ndarray]:
+        """Returns the images of a `Config`, as the constructor takes them.
+
+        Raises:
+            ValueError: naming the flag that says where they are, and what is expected there.
+        """
+        raise TypeError(f"{cls.__name__} does not define load_images(config)")
+
+    @classmethod
+    def from_config(cls, config) -> "Classification":
+        images = cls.load_images(config)
+        return cls(images, config.ways, config.shots, config.query_size, config.continual, config.rotations)
+
     def num_classes(self, split: str) -> int:
         """Returns how many classes a split has, rotated ones included."""
-        return self._images[split].shape[0] * self._turns(split)
+        return self.images[split].shape[0] * self._turns(split)
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
         seeds = tf.unstack(tf.random.split(seed, 4, alg=RANDOM_ALGORITHM))
-        images, turns, ways = self._images[split], self._turns(split), self.num_concepts
+        images, turns, ways = self.images[split], self._turns(split), self.num_concepts
         of_class = self.shots + self.query_size // ways
         classes = _distinct(seeds[0], [self.num_classes(split)], ways)
         drawings = _distinct(seeds[1], [ways, images.shape[1]], of_class)
@@ -92,7 +109,7 @@ class Classification(Task):
         x = tf.gather_nd(images, places)
         if turns > 1:
             x = quarter_turned(x, classes % turns)
-        x = tf.cast(x, tf.float32) / 255.0
+        x = tf.image.convert_image_dtype(x, tf.float32)
         labels = tf.one_hot(_distinct(seeds[2], [ways], ways), ways)
         y = tf.tile(labels[:, None], [1, of_class, 1])
         order = tf.range(self.steps) if self.continual else _distinct(seeds[3], [self.steps], self.steps)

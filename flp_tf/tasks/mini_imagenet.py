@@ -32,12 +32,7 @@ class MiniImagenet(Classification):
     defaults: ClassVar = {**Classification.defaults, "network": "mini_imagenet_paper"}
 
     @classmethod
-    def from_config(cls, config) -> "MiniImagenet":
-        """Returns the task that a `Config` describes; prepares the dataset at first use.
-
-        Raises:
-            ValueError: if files are missing, or a split is too small for the episodes.
-        """
+    def load_images(cls, config) -> dict[str, np.ndarray]:
         folder = Path(config.mini_imagenet_dir).expanduser()
         if not config.mini_imagenet_dir:
             raise ValueError(f"--mini_imagenet_dir is needed by --task=mini_imagenet; expected: {EXPECTED}")
@@ -46,8 +41,7 @@ class MiniImagenet(Classification):
             check_listing(folder, split, listing, config.ways, config.shots, config.query_size)
         counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
         print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
-        images = _prepare(folder, listings, config.image_size, Path(config.data_dir).expanduser())
-        return cls(images, config.ways, config.shots, config.query_size, config.continual, config.rotations)
+        return _prepare(folder, listings, config.image_size, Path(config.data_dir).expanduser())
 
 
 def read_listings(folder: Path) -> dict[str, Listing]:
@@ -87,8 +81,8 @@ def check_listing(folder: Path, split: str, listing: Listing, ways: int, shots: 
     count = len(listing.get(smallest, ()))
     if smallest is not None and count < shots + query_size:
         raise ValueError(
-            f"--mini_imagenet_dir={folder}: class {smallest} has {count} images in {CSV_FILES[split]}; expected at least "
-            f"{shots + query_size} of each class, for --shots={shots} and --query_size={query_size}"
+            f"--mini_imagenet_dir={folder}: class {smallest} has {count} images in {CSV_FILES[split]}; expected at "
+            f"least {shots + query_size} of each class, for --shots={shots} and --query_size={query_size}"
         )
     check_episode(split, len(listing), count, ways, shots, query_size)
 

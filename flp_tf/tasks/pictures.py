@@ -65,7 +65,8 @@ def classes(task: Task, learner: Learner, seed: int) -> matplotlib.figure.Figure
         mosaic = tiles.reshape(task.num_concepts * size, width * size, channels)
         axis.imshow(mosaic, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axis.set_xticks([])
-        axis.set_yticks([(row + 0.5) * size for row in range(task.num_concepts)], [f"class {k + 1}" for k in labels[:, 0]])
+        middles = (np.arange(task.num_concepts) + 0.5) * size
+        axis.set_yticks(middles, [f"class {label + 1}" for label in labels[:, 0]])
         axis.set_title(name, fontsize=9)
     axes[1].set_yticks([])
     guesses = np.argmax(after, -1).reshape(labels.shape)

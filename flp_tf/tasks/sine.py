@@ -77,7 +77,9 @@ class Sine(Task):
         return pictures.sines(self, learner, seed)
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
-        seeds = tf.random.split(seed, 5)
+        # Seeds of its own for every split: phases alone would make lifetime i of one
+        # split a neighbour of lifetime i of another, with the same amplitudes and inputs.
+        seeds = tf.reshape(tf.random.split(seed, 5 * len(SPLITS)), [len(SPLITS), 5, 2])[SPLITS.index(split)]
         amplitude, phase = self.sample_sines(seeds[:2], split)
         order = tf.repeat(tf.range(self.num_concepts), self.steps // self.num_concepts)
         if not self.continual:
