@@ -6,6 +6,7 @@ often to evaluate, how to compile) and may differ when a run is continued.
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -25,8 +26,15 @@ DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 PRECISIONS = ("float32", "bfloat16")
 
 
-def _field(default: Any, text: str, legal: Any = None, option: bool = False, least: float | None = None):
-    metadata = {"help": text, "legal": legal, "option": option, "least": least}
+def _field(
+    default: Any,
+    text: str,
+    legal: Any = None,
+    option: bool = False,
+    least: float = -math.inf,
+    most: float = math.inf,
+):
+    metadata = {"help": text, "legal": legal, "option": option, "least": least, "most": most}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -66,26 +74,26 @@ class Config:
     feedback: str = _field("direct", "Feedback pathway.", FEEDBACK)
     feedback_signal: str | None = _field(None, "What is fed back: the error or the target.", SIGNALS)
     feedback_activation: str = _field("relu", "Activation of the feedback pathway.", ("relu", "linear"))
-    feedback_units: tuple[int, ...] = _field((), "Hidden layers of the feedback pathway, such as 100,100.")
+    feedback_units: tuple[int, ...] = _field((), "Hidden layers of the feedback pathway, such as 100,100.", least=1)
     feedback_strength: float = _field(0.5, "Initial beta.")
     clamp_output: bool | None = _field(None, "Whether the output's post-feedback activity is the target.")
     presynaptic: str = _field("pre_feedback", "Presynaptic activity in updates.", PRESYNAPTIC)
     second_order: bool = _field(True, "Whether gradient and oml differentiate through the inner gradient.")
-    inner_rate: float | None = _field(None, "Rate of oml, initial rate of gradient.")
+    inner_rate: float | None = _field(None, "Rate of oml, initial rate of gradient.", least=0)
 
     # Outer loop.
     episodes: int | None = _field(None, "Lifetimes of meta-training.", least=1)
     meta_batch: int = _field(1, "Lifetimes of one outer step.", least=1)
     curriculum: str = _field("", "Shorter lifetimes at first, as LENGTH:EPISODES,..., such as 40:2000,100:4000.")
-    slow_rate: float = _field(1e-4, "Adam's rate for W and b.")
-    feedback_rate: float = _field(1e-4, "Adam's rate for B and c.")
-    plasticity_rate: float = _field(1e-4, "Adam's rate for a (that of alpha is plasticity_scale times it).")
-    strength_rate: float = _field(1e-4, "Adam's rate for beta.")
+    slow_rate: float = _field(1e-4, "Adam's rate for W and b.", least=0)
+    feedback_rate: float = _field(1e-4, "Adam's rate for B and c.", least=0)
+    plasticity_rate: float = _field(1e-4, "Adam's rate for a (that of alpha is plasticity_scale times it).", least=0)
+    strength_rate: float = _field(1e-4, "Adam's rate for beta.", least=0)
     schedule: str = _field("constant", "Course of the rates over the episodes.", SCHEDULES)
     warmup_steps: int = _field(0, "Outer steps over which the rates rise linearly from 0.", least=0)
     clip_norm: float = _field(0.0, "Clip each group's meta-gradient to this norm; 0 leaves it.", least=0)
     max_skipped: int = _field(20, "Stop after this many non-finite meta-gradients in a row.", option=True, least=1)
-    seed: int = _field(0, "Seed of the initial weights and of all episodes.", least=0)
+    seed: int = _field(0, "Seed of the initial weights and of all episodes.", least=0, most=2**31 - 1)
 
     # Engine and reporting.
     segment_length: int = _field(0, "Inner steps between kept states; 0: automatic, -1: keep all.", option=True, least=-1)
@@ -128,7 +136,7 @@ class Config:
                 raise ValueError(
                     f"--curriculum={self.curriculum} does not read; legal is LENGTH:EPISODES,... such as 40:2000,100:4000"
                 )
-            phases.append((start, dataclasses.replace(self, lifetime=int(length))))
+            phases.append((start, dataclasses.replace(self, lifetime=int(length)).resolve()))
             start += int(episodes)
         return [*phases, (start, self)]
 
@@ -154,11 +162,18 @@ class Config:
 
 def _check(field: dataclasses.Field, value: Any) -> None:
     """Raises ValueError unless `value` is legal for the flag `field`."""
-    legal, least = field.metadata["legal"], field.metadata["least"]
+    legal, least, most = (field.metadata[name] for name in ("legal", "least", "most"))
     if legal is not None and legal is not ARCHITECTURES and value is not None and value not in legal:
         raise ValueError(f"--{field.name}={value} is unknown; legal values: {', '.join(sorted(legal))}")
-    if least is not None and value is not None and not value >= least:
-        raise ValueError(f"--{field.name}={value} is too small; legal values are {least:g} or more")
+    for number in value if isinstance(value, tuple) else (value,):
+        if not isinstance(number, (int, float)):
+            continue
+        if not math.isfinite(number):
+            raise ValueError(f"--{field.name}={number} is not a finite number")
+        if number < least:
+            raise ValueError(f"--{field.name}={number} is too small; legal values are {least:g} or more")
+        if number > most:
+            raise ValueError(f"--{field.name}={number} is too large; legal values are {most} or less")
 
 
 def _kind(field: dataclasses.Field) -> Any:

@@ -24,7 +24,7 @@ PLAIN = -1
 
 # Up to this many bytes of trunk activities the trunk runs over the whole lifetime in
 # one go; beyond it, over one segment at a time, so that memory grows with sqrt(T).
-HOISTED_BYTES = 512 * 2**20
+HOISTED_BYTES = 128 * 2**20
 
 # Lifetimes whose fast weights, over all steps, take no more than this are plain ones:
 # recomputation would cost a third of the time to save memory that nobody misses. XLA

@@ -1,7 +1,6 @@
 """What `--mode` can be, each a function of the parsed flags."""
 
 import dataclasses
-import time
 
 from absl import flags
 
@@ -10,6 +9,7 @@ from flp_tf import learners
 from flp_tf.config import Config
 from flp_tf.export import export
 from flp_tf.learners.base import Learner
+from flp_tf.meta import distribution
 from flp_tf.meta.checkpoints import Checkpoints
 from flp_tf.meta.evaluation import Evaluation, Evaluator
 from flp_tf.meta.run_directory import RunDirectory
@@ -39,12 +39,15 @@ def run_training(values: flags.FlagValues) -> None:
     config = configuration.from_flags(values)
     directory = RunDirectory(values.logdir)
     task = TASKS[config.task].from_config(config)
-    trainer = Trainer(config, task, learners.build(config, task))
     test_task = task.longer(config.eval_lifetime_scale)
-    directory.claim(config)
-    began = time.monotonic()
+    strategy = distribution.strategy(config.distribution)
+    chief = distribution.is_chief(strategy)
+    with strategy.scope():
+        trainer = Trainer(config, task, learners.build(config, task), strategy)
+    if chief:
+        directory.claim(config)
     try:
-        train(trainer, directory)
+        train(trainer, directory, chief)
     except Interrupted as interrupted:
         print(
             f"Stopped after {interrupted.episodes} of {config.episodes} lifetimes and saved; "
@@ -53,14 +56,21 @@ def run_training(values: flags.FlagValues) -> None:
         raise SystemExit(128 + interrupted.signal) from None
     except Diverged as diverged:
         raise SystemExit(f"flp_tf: {diverged}") from None
+    if chief:
+        finish(trainer, test_task, directory)
+
+
+def finish(trainer: Trainer, test_task: Task, directory: RunDirectory) -> None:
+    """Ends a run: meta-test, `result.json`, SavedModel, and the table on the screen."""
+    config = trainer.config
     evaluation = Evaluator(trainer.learner, test_task, config.jit_compile)(config.seed, config.eval_episodes)
     facts = ("task", "continual", "method", "num_plastic_layers", "second_order", "episodes", "seed", "eval_lifetime_scale")
     result = {name: getattr(config, name) for name in facts}
-    result |= evaluation.to_dict(task.concept)
-    result |= {"skipped_steps": int(trainer.counters[1].numpy()), "minutes": (time.monotonic() - began) / 60}
+    result |= evaluation.to_dict(test_task.concept)
+    result |= {"skipped_steps": int(trainer.counters[1].numpy()), "minutes": float(trainer.seconds.numpy()) / 60}
     directory.write("result.json", result)
     export(trainer.learner, directory.export)
-    print(table(config, task, evaluation))
+    print(table(config, test_task, evaluation))
     print(f"Run directory: {directory.path}  (tensorboard --logdir {directory.path})")
 
 

@@ -30,13 +30,32 @@ class GradientLearner(Learner):
         self.second_order = second_order
 
     def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
-        with tf.GradientTape() as tape:
-            tape.watch(state)
-            # Summed over lifetimes: each then has the gradient of its own loss.
-            loss = tf.reduce_sum(self.inner_loss(self.predict(state, features), y))
-        gradients = tape.gradient(loss, state)
+        gradients = inner_gradients(self, self.inner_loss, state, features, y)
         if not self.second_order:
             gradients = [tf.stop_gradient(gradient) for gradient in gradients]
         return tuple(
             layer.step(fast, -gradient) for layer, fast, gradient in zip(self.network.head, state, gradients)
         )
+
+
+def inner_gradients(
+    learner: Learner,
+    inner_loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    state: State,
+    features: tf.Tensor,
+    y: tf.Tensor,
+) -> list[tf.Tensor]:
+    """Returns the gradient `dLoss/dW` of one inner step's loss for every plastic layer.
+
+    Args:
+        learner: whose `predict` is differentiated.
+        inner_loss: `inner_loss(outputs, y)`, one number a lifetime.
+        state: fast weights `[..., in, out]`.
+        features: `encode` of the inner step's examples `[..., batch, features]`.
+        y: their targets `[..., batch, outputs]`.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(state)
+        # Summed over lifetimes: each then has the gradient of its own loss.
+        loss = tf.reduce_sum(inner_loss(learner.predict(state, features), y))
+    return list(tape.gradient(loss, state))

@@ -18,13 +18,20 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, variables: Sequence[tf.Variable], keep: int = 3):
-        self.directory, self.variables = directory, list(variables)
-        checkpoint = tf.train.Checkpoint(variables=self.variables)
-        self.manager = tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=keep)
+        self.directory, self.variables, self.keep = directory, list(variables), keep
+
+    @property
+    def steps(self) -> list[int]:
+        """The outer steps that there are checkpoints of, newest first."""
+        # The index is what TensorFlow writes last.
+        return sorted((int(path.stem.split("-")[1]) for path in self.directory.glob("ckpt-*.index")), reverse=True)
 
     def save(self, step: int) -> None:
-        """Writes a checkpoint named after the outer step."""
-        self.manager.save(checkpoint_number=step)
+        """Writes a checkpoint named after the outer step, and drops the oldest."""
+        tf.train.Checkpoint(variables=self.variables).write(str(self.directory / f"ckpt-{step}"))
+        for old in self.steps[self.keep :]:
+            for path in sorted(self.directory.glob(f"ckpt-{old}.*"), reverse=True):
+                path.unlink()
 
     def restore(self) -> bool:
         """Restores the newest checkpoint that can be read, saying which were skipped.
@@ -35,30 +42,29 @@ class Checkpoints:
         Raises:
             ValueError: if a checkpoint is of another architecture, or none is good.
         """
-        steps = sorted((int(path.stem.split("-")[1]) for path in self.directory.glob("ckpt-*.index")), reverse=True)
-        for step in steps:
-            path = str(self.directory / f"ckpt-{step}")
+        for step in self.steps:
+            path = self.directory / f"ckpt-{step}"
             values = self._read(path)
             if values is not None:
                 for variable, value in zip(self.variables, values):
                     variable.assign(value)
                 return True
             print(f"flp_tf: checkpoint {path} is damaged; trying the one before it", file=sys.stderr)
-        if steps:
-            raise ValueError(f"--logdir: none of the {len(steps)} checkpoints in {self.directory} can be read")
+        if self.steps:
+            raise ValueError(f"--logdir: none of the {len(self.steps)} checkpoints in {self.directory} can be read")
         return False
 
-    def _read(self, path: str) -> list[np.ndarray] | None:
+    def _read(self, path: Path) -> list[np.ndarray] | None:
         """Returns the values of all variables, or None if a file is damaged."""
-        names = [f"variables/{i}/.ATTRIBUTES/VARIABLE_VALUE" for i in range(len(self.variables))]
         try:
-            reader = tf.train.load_checkpoint(path)
-            shapes = reader.get_variable_to_shape_map()
-            values = [reader.get_tensor(name) if name in shapes else None for name in names]
+            reader = tf.train.load_checkpoint(str(path))
+            # All that the file has, needed or not: what is truncated is not trusted.
+            content = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
         except (tf.errors.OpError, LookupError, RuntimeError, ValueError):  # TensorFlow has many ways to say so.
             return None
-        for i, (name, variable) in enumerate(zip(names, self.variables)):
-            found, expected = shapes.get(name, "missing"), variable.shape.as_list()
+        values = [content.get(f"variables/{i}/.ATTRIBUTES/VARIABLE_VALUE") for i in range(len(self.variables))]
+        for i, (value, variable) in enumerate(zip(values, self.variables)):
+            found, expected = "missing" if value is None else list(value.shape), variable.shape.as_list()
             if found != expected:
                 raise ValueError(
                     f"--logdir: checkpoint {path} is of another architecture "

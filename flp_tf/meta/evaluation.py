@@ -1,6 +1,8 @@
 """Meta-test: how well a meta-learned network learns unseen episodes."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +11,7 @@ import tensorflow as tf
 from flp_tf import lifetime
 from flp_tf.learners.base import Learner
 from flp_tf.meta.objective import query
-from flp_tf.tasks.base import Task
+from flp_tf.tasks.base import Episode, Task
 
 # Lifetimes that run side by side; results do not depend on it.
 LIFETIMES_AT_ONCE = 10
@@ -48,6 +50,25 @@ def _statistics(errors: np.ndarray) -> dict[str, float]:
     return {"mean": float(np.mean(errors)), "stderr": spread / math.sqrt(len(errors))}
 
 
+def over_lifetimes(function: Callable[[Episode], Any], task: Task, seed: int, episodes: int, split: str) -> Any:
+    """Applies a compiled function to lifetimes `0, ..., episodes - 1` of a split.
+
+    Args:
+        function: maps an `Episode` of several lifetimes to a structure of tensors
+            `[lifetimes, ...]`.
+        task: gives the episodes.
+        seed: of the episodes.
+        episodes: how many lifetimes.
+        split: which split they are drawn from.
+
+    Returns:
+        The structure with arrays `[episodes, ...]`.
+    """
+    count = math.gcd(episodes, LIFETIMES_AT_ONCE)
+    parts = [function(task.sample(seed, tf.constant(i), count, split)) for i in range(0, episodes, count)]
+    return tf.nest.map_structure(lambda *tensors: np.concatenate([tensor.numpy() for tensor in tensors]), *parts)
+
+
 class Evaluator:
     """Runs lifetimes of unseen data without meta-learning, compiled once.
 
@@ -58,21 +79,22 @@ class Evaluator:
     """
 
     def __init__(self, learner: Learner, task: Task, jit_compile: bool = True):
-        self.learner, self.task = learner, task
-        self._lifetimes = tf.function(self._run, autograph=False, jit_compile=jit_compile)
+        self.task = task
+        # TensorFlow takes evaluators for one function that it compiles too often, and
+        # warns, unless each has a function of its own.
+        errors = functools.partial(_errors, learner, task)
+        self._lifetimes = tf.function(errors, autograph=False, jit_compile=jit_compile)
 
     def __call__(self, seed: int, episodes: int, split: str = "test") -> Evaluation:
         """Evaluates lifetimes `0, ..., episodes - 1` of a split."""
-        count = math.gcd(episodes, LIFETIMES_AT_ONCE)
-        parts = [
-            self._lifetimes(self.task.sample(seed, tf.constant(i), count, split)) for i in range(0, episodes, count)
-        ]
-        return Evaluation(*[np.concatenate([part.numpy() for part in column]) for column in zip(*parts)])
+        return Evaluation(*over_lifetimes(self._lifetimes, self.task, seed, episodes, split))
 
-    def _run(self, episode):
-        state = self.learner.initial_state(episode.query_x.shape[0])
-        before = query(self.learner, state, episode)
-        state = lifetime.run(self.learner, episode, state=state).state
-        after = query(self.learner, state, episode)
-        y = episode.query_y
-        return self.task.error(after, y), self.task.error(before, y), self.task.concept_errors(after, y)
+
+def _errors(learner: Learner, task: Task, episode: Episode) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the fields of `Evaluation` for a meta-batch."""
+    state = learner.initial_state(episode.query_x.shape[0])
+    before = query(learner, state, episode)
+    state = lifetime.run(learner, episode, state=state).state
+    after = query(learner, state, episode)
+    y = episode.query_y
+    return task.error(after, y), task.error(before, y), task.concept_errors(after, y)

@@ -77,6 +77,8 @@ class Trainer:
         self.optimizer = GroupedAdam(learner, config, self.steps)
         # Outer steps done, meta-gradients skipped, and skipped in a row.
         self.counters = [tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3)]
+        # Time spent in outer steps, over all sessions of the run.
+        self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self._compiled = {}
         self._apply = tf.function(self._apply_on_replicas, autograph=False)
 
@@ -84,7 +86,7 @@ class Trainer:
     def variables(self) -> list[tf.Variable]:
         """Everything a checkpoint holds: meta-parameters first, then the outer loop's."""
         weights = [weight.value for weight in self.learner.network.weights]
-        return [*weights, *self.counters, *self.optimizer.variables]
+        return [*weights, *self.counters, self.seconds, *self.optimizer.variables]
 
     @property
     def step(self) -> int:
@@ -185,7 +187,9 @@ def train(trainer: Trainer, directory: RunDirectory, chief: bool = True) -> None
         while trainer.step < trainer.steps:
             began = time.monotonic()
             metrics = trainer.outer_step()
-            summaries.record(metrics, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            trainer.seconds.assign_add(seconds)
+            summaries.record(metrics, seconds)
             _show(bar, metrics, config.meta_batch)
             last = trainer.step == trainer.steps
             if last or trainer.episodes % config.eval_every < config.meta_batch:

@@ -1,0 +1,99 @@
+"""Splitting a meta-batch over processes, against one process with the whole of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = (
+    "--task=sine --continual --num_sines=2 --network=8-8 --lifetime=8 --batch_size=4 --query_size=4 --meta_batch=4 "
+    "--slow_rate=1e-2 --eval_episodes=2 --eval_every=100000 --log_every=1000 --nojit_compile --seed=3"
+).split()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def _start(logdir: Path, *flags: str, worker: int | None = None, ports: list[int] = ()) -> subprocess.Popen:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if worker is not None:
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})
+        flags += ("--distribution=multi_worker",)
+    command = [sys.executable, "-m", "flp_tf.main", *FLAGS, f"--logdir={logdir}", *flags]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def _start_pair(logdir: Path, *flags: str) -> list[subprocess.Popen]:
+    ports = _free_ports(2)
+    return [_start(logdir, *flags, worker=i, ports=ports) for i in range(2)]
+
+
+def _finish(process: subprocess.Popen) -> None:
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output.decode()[-3000:]
+
+
+def _weights(logdir: Path) -> list[np.ndarray]:
+    newest = max((logdir / "checkpoints").glob("ckpt-*.index"), key=lambda file: int(file.stem.split("-")[1]))
+    reader = tf.train.load_checkpoint(str(newest.with_suffix("")))
+    names = sorted(n for n in reader.get_variable_to_shape_map() if n.startswith("variables/"))
+    # Seconds differ between runs; they are the only float64 that is kept.
+    values = [reader.get_tensor(name) for name in names]
+    return [value for value in values if value.dtype != np.float64]
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory) -> Path:
+    logdir = tmp_path_factory.mktemp("single") / "run"
+    _finish(_start(logdir, "--episodes=120"))
+    return logdir
+
+
+def test_two_workers_learn_what_one_process_learns(single, tmp_path):
+    """The mean meta-gradient over two workers is that of one process: 30 outer steps agree."""
+    logdir = tmp_path / "run"
+    for process in _start_pair(logdir, "--episodes=120"):
+        _finish(process)
+    for mine, theirs in zip(_weights(logdir), _weights(single), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+    assert len(list(logdir.glob("events.out.*"))) == 1, "only the chief writes events"
+    mine, theirs = (json.loads((d / "result.json").read_text())["meta_test"]["mean"] for d in (logdir, single))
+    assert mine == pytest.approx(theirs, rel=1e-3)
+
+
+def test_killed_worker_restarts_from_the_checkpoint(single, tmp_path):
+    """SIGKILL of one of two workers; both start again and end where an undisturbed run does."""
+    logdir = tmp_path / "run"
+    pair = _start_pair(logdir, "--episodes=120", "--checkpoint_minutes=0")
+    deadline = time.monotonic() + 120
+    while not list((logdir / "checkpoints").glob("*.index")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pair[1].send_signal(signal.SIGKILL)
+    pair[0].kill()
+    for process in pair:
+        process.communicate(timeout=60)
+    assert not (logdir / "result.json").exists(), "the run was over before it could be disturbed"
+    outputs = []
+    for process in _start_pair(logdir, "--episodes=120", "--checkpoint_minutes=0"):
+        outputs.append(process.communicate(timeout=180)[0].decode())
+        assert process.returncode == 0, outputs[-1][-3000:]
+    assert "Continuing" in outputs[0]
+    for mine, theirs in zip(_weights(logdir), _weights(single), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
