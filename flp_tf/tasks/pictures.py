@@ -26,13 +26,17 @@ def sines(task: Task, learner: Learner, seed: int) -> matplotlib.figure.Figure:
     rows = -(-task.num_concepts // columns)
     figure = matplotlib.figure.Figure(figsize=(2.4 * columns, 2.2 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    curves = [np.split(part[..., -1].reshape(-1), task.num_concepts) for part in (episode.query_x.numpy(), episode.query_y.numpy(), before, after)]
+    parts = (episode.query_x.numpy(), episode.query_y.numpy(), before, after)
+    curves = [np.split(part[..., -1].reshape(-1), task.num_concepts) for part in parts]
+    # What has diverged leaves the picture, not the others out of sight.
+    limit = 1.3 * np.max(np.abs(curves[1]))
     for i, (axis, x, y, first, last) in enumerate(zip(axes, *curves)):
         order = np.argsort(x)
         axis.plot(x[order], y[order], color="0.6", linewidth=3, label="target")
         axis.plot(x[order], first[order], color="tab:orange", linestyle=":", label="before the lifetime")
         axis.plot(x[order], last[order], color="tab:blue", label="after the lifetime")
-        axis.set_title(f"sine {i + 1}", fontsize=9)
+        axis.set_ylim(-limit, limit)
+        axis.set_title(f"sine {i + 1}: {task.unit} {np.mean((last - y) ** 2):.2g}", fontsize=9)
         axis.set_xlabel("x", fontsize=8)
         axis.set_ylabel("y", fontsize=8)
         axis.label_outer()

@@ -1,0 +1,147 @@
+"""Readout: what plasticity below the readout is worth (Fig. 2A)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from flp_tf import losses
+from flp_tf.analysis import figures
+from flp_tf.analysis.result import Curve, Result, save
+from flp_tf.analysis.runs import Run, Series, in_series, measure
+from flp_tf.meta.evaluation import Evaluator
+from flp_tf.tasks.base import Episode
+
+NAME = "readout"
+PANELS = "after a lifetime of plasticity", "readout fitted, all below frozen"
+# Relative to the features' mean square: small enough not to matter, large enough to
+# keep float32 noise of dependent features out of the fit.
+RIDGE = 1e-9
+EPOCHS = 1000
+
+
+def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
+    """Networks with 1, 2, 3, ... plastic layers beside their best fixed-feature readout (Fig. 2A).
+
+    Each network lives a lifetime and is tested; the same network with all but the
+    readout frozen at birth has its readout fitted to the same data, order apart, as
+    often as it takes: in closed form for regression (the limit of many epochs), with
+    `EPOCHS` epochs of logistic regression for classification. If the meta-learned
+    features alone explained the performance, the second would be no worse.
+
+    Args:
+        runs: networks of different numbers of plastic layers.
+        output: folder of the results.
+        lifetimes: unseen lifetimes of each network.
+        seed: of the lifetimes.
+
+    Raises:
+        ValueError: if there is no fit for the task's loss.
+    """
+    if runs[0].task.loss not in FITS:
+        raise ValueError(f"--analysis={NAME} has no fit for the loss of --task={runs[0].config.task}")
+    curves = []
+    for series in in_series(runs, NAME):
+        errors = (
+            errors_after_lifetime(series, lifetimes=lifetimes, seed=seed),
+            measure(series, fitted_errors, lifetimes=lifetimes, seed=seed),
+        )
+        depth = [series.config.num_plastic_layers]
+        unit = series.task.unit
+        curves += [Curve(series, "error", unit, panel, depth, values[:, None]) for panel, values in zip(PANELS, errors)]
+    figure = figures.points(curves, "plastic layers", PANELS)
+    figures.join(figure, curves, PANELS)
+    return save(NAME, output, curves, figure, "plastic_layers", "readout")
+
+
+def errors_after_lifetime(series: Series, *, lifetimes: int, seed: int) -> np.ndarray:
+    """Returns the query error after a lifetime `[networks * lifetimes]`."""
+    errors = [Evaluator(run.learner, run.task, run.config.jit_compile)(seed, lifetimes).errors for run in series.runs]
+    return np.concatenate(errors)
+
+
+def fitted_errors(run: Run, episode: Episode) -> tf.Tensor:
+    """Returns the query error of networks at birth with a fitted readout `[lifetimes]`.
+
+    Lifetime by lifetime, because the features of all examples of one are large.
+    """
+    fit = FITS[run.task.loss]
+
+    def one(support_x, support_y, query_x, query_y):
+        readout = fit(with_bias(features(run, support_x)), tf.reshape(support_y, [-1, support_y.shape[-1]]))
+        outputs = tf.cast(tf.matmul(with_bias(features(run, query_x)), readout), query_y.dtype)
+        return run.task.error(outputs, query_y)
+
+    support = [tf.einsum("tl...->lt...", part) for part in (episode.support_x, episode.support_y)]
+    return tf.map_fn(
+        lambda parts: one(*parts),
+        (*support, episode.query_x, episode.query_y),
+        fn_output_signature=tf.TensorSpec([], episode.query_y.dtype),
+    )
+
+
+def features(run: Run, x: tf.Tensor) -> tf.Tensor:
+    """Returns what the readout sees at birth, `[examples, features]`."""
+    network = run.learner.network
+    activities = network.activities(network.initial_state(), network.encode(x))
+    rows = network.head[-1].presynaptic(activities[-2])
+    return tf.reshape(rows, [-1, network.head[-1].fan_in])
+
+
+def with_bias(features: tf.Tensor) -> tf.Tensor:
+    """Returns features with a constant one, in float64."""
+    features = tf.cast(features, tf.float64)
+    return tf.concat([features, tf.ones([features.shape[0], 1], tf.float64)], -1)
+
+
+def least_squares(features: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Minimises `|features W - y|^2`.
+
+    Args:
+        features: `[examples, features]`.
+        y: targets `[examples, outputs]`.
+
+    Returns:
+        `W [features, outputs]`.
+    """
+    gram = tf.matmul(features, features, transpose_a=True)
+    ridge = RIDGE * tf.linalg.trace(gram) / gram.shape[0] * tf.eye(gram.shape[0], dtype=gram.dtype)
+    cholesky = tf.linalg.cholesky(gram + ridge)
+    return tf.linalg.cholesky_solve(cholesky, tf.matmul(features, tf.cast(y, gram.dtype), transpose_a=True))
+
+
+def logistic(features: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Minimises the cross-entropy of `softmax(features W)` with accelerated gradient steps.
+
+    Nesterov's method from zero, `EPOCHS` epochs of the whole batch, at the step size
+    that a bound on the curvature allows.
+
+    Args:
+        features: `[examples, features]`.
+        y: one-hot targets `[examples, classes]`.
+
+    Returns:
+        `W [features, classes]`.
+    """
+    y = tf.cast(y, features.dtype)
+    # The largest row sum bounds the largest eigenvalue; softmax adds a factor of 1/2.
+    products = tf.matmul(features, features, transpose_b=True)
+    curvature = 0.5 * tf.reduce_max(tf.reduce_sum(tf.abs(products), -1))
+
+    def epoch(k, weights, ahead):
+        slope = tf.matmul(features, tf.nn.softmax(tf.matmul(features, ahead)) - y, transpose_a=True)
+        new = ahead - slope / curvature
+        momentum = tf.cast(k, features.dtype) / tf.cast(k + 3, features.dtype)
+        return k + 1, new, new + momentum * (new - weights)
+
+    start = tf.zeros([features.shape[1], y.shape[1]], features.dtype)
+    return tf.while_loop(
+        lambda k, *_: k < EPOCHS, epoch, (tf.constant(0), start, start), maximum_iterations=EPOCHS
+    )[1]
+
+
+FITS: dict[Callable, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    losses.mean_squared_error: least_squares,
+    losses.cross_entropy: logistic,
+}

@@ -1,0 +1,60 @@
+"""What alignment and update norms share: numbers per plastic layer and inner step."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from flp_tf import lifetime
+from flp_tf.analysis.result import Curve
+from flp_tf.analysis.runs import Run, Series, measure
+from flp_tf.tasks.base import Episode
+
+# By quantity, a tensor `[lifetimes]` for every plastic layer.
+LayerValues = dict[str, list[tf.Tensor]]
+
+
+def layer_curves(
+    series: Series,
+    trace: Callable[[Run], Callable[..., LayerValues]],
+    units: Mapping[str, str],
+    *,
+    lifetimes: int,
+    seed: int,
+) -> list[Curve]:
+    """Traces unseen lifetimes; a curve over the inner steps for every quantity and layer.
+
+    Args:
+        series: the networks.
+        trace: `trace(run)` is a trace for `lifetime.run` that returns `LayerValues`.
+        units: of the quantities.
+        lifetimes: unseen lifetimes of each network.
+        seed: of the lifetimes.
+    """
+
+    def function(run: Run, episode: Episode) -> LayerValues:
+        traces = lifetime.run(run.learner, episode, trace=trace(run)).traces
+        return tf.nest.map_structure(tf.transpose, traces)
+
+    values = measure(series, function, lifetimes=lifetimes, seed=seed)
+    return [
+        Curve(series, quantity, unit, place(len(values[quantity]) - 1 - i), np.arange(1, of_layer.shape[1] + 1), of_layer)
+        for quantity, unit in units.items()
+        for i, of_layer in enumerate(values[quantity])
+    ]
+
+
+def place(depth: int) -> str:
+    """Returns the name of the layer that is `depth` layers below the output layer."""
+    return f"{depth} layer{'s' if depth > 1 else ''} below the output" if depth else "output layer"
+
+
+def places(curves: list[Curve]) -> list[str]:
+    """Returns the layers of some curves as they stand in the networks, the output last."""
+    deepest = len({curve.panel for curve in curves}) - 1
+    return [place(depth) for depth in range(deepest, -1, -1)]
+
+
+def frobenius(matrices: tf.Tensor) -> tf.Tensor:
+    """Returns the Frobenius norm of `[..., in, out]`."""
+    return tf.sqrt(tf.reduce_sum(tf.square(matrices), [-2, -1]))

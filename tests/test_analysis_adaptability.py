@@ -1,0 +1,75 @@
+"""Adaptability: what is frozen, what goes on learning, where it is kept."""
+
+import numpy as np
+import pytest
+
+import analysis_runs as tiny
+import helpers
+from analysis_runs import LIFETIMES, SEED
+from flp_tf import modes
+from flp_tf.analysis import ANALYSES
+from flp_tf.analysis.adaptability import frozen_copy
+from flp_tf.analysis.readout import errors_after_lifetime
+from flp_tf.analysis.runs import Series
+
+ADAPTATION = {
+    "episodes": 3,
+    "eval_every": 3,
+    "slow_rate": 0.01,
+    "feedback_rate": 0.01,
+    "plasticity_rate": 0.01,
+    "strength_rate": 0.01,
+}
+
+
+def reused(**flags):
+    """Returns a feature-reuse network whose further plasticity starts from zero."""
+    return tiny.sine_run("runs/reused", method="feature_reuse", num_plastic_layers=1, **ADAPTATION | flags)
+
+
+def weights(learner):
+    return helpers.to_numpy(helpers.weights_by_layer(learner))
+
+
+def test_before_adaptation_it_is_feature_reuse():
+    run = reused()
+    config = tiny.sine_run(**ADAPTATION).config
+    copy = run._replace(config=config, learner=frozen_copy(run, config))
+    errors = [
+        errors_after_lifetime(Series("", (network,)), lifetimes=LIFETIMES, seed=SEED) for network in (run, copy)
+    ]
+    np.testing.assert_allclose(*errors, rtol=1e-4)
+    assert [len(group) for group in copy.learner.parameter_groups().values()] == [0, 4, 2, 2]
+
+
+def test_adaptation_moves_all_but_the_forward_weights(tmp_path):
+    run, flp = reused(), tiny.sine_run(num_plastic_layers=2)
+    before = weights(frozen_copy(run, flp.config))
+    result = ANALYSES["adaptability"]([run, flp], tmp_path, lifetimes=2, seed=SEED)
+    labels = [(row["method"], row["plastic_layers"]) for row in result.rows]
+    assert labels == [("feature reuse (1)", 1), ("FLP (2)", 2), ("feature reuse (1) + plasticity (2)", 2)]
+    config, _, learner = modes.load(tmp_path / "reused_flp2")
+    assert (config.method, config.num_plastic_layers, config.episodes) == ("flp", 2, 3)
+    after = weights(learner)
+    for old, new in zip(before, after):
+        assert np.array_equal(old["W"], new["W"]) and np.array_equal(old["b"], new["b"])
+    for old, new in zip(before[1:], after[1:]):
+        assert not np.array_equal(old["a"], new["a"])
+        assert old["beta"] != new["beta"]
+    assert not np.array_equal(before[1]["B"][0], after[1]["B"][0])
+
+
+def test_a_finished_adaptation_is_not_repeated(tmp_path, capsys):
+    run = reused()
+    results = [ANALYSES["adaptability"]([run], tmp_path, lifetimes=2, seed=SEED) for _ in range(2)]
+    assert "Continuing" in capsys.readouterr().out
+    assert results[0].rows == results[1].rows
+    assert [row["plastic_layers"] for row in results[0].rows] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "method, message", [("flp", "feature_reuse"), ("gradient", "feature_reuse and flp.*--logdir=runs/sine is gradient")]
+)
+def test_runs_that_cannot_be_adapted_are_refused(tmp_path, method, message):
+    with pytest.raises(ValueError, match=f"^--analysis=adaptability .*{message}"):
+        ANALYSES["adaptability"]([tiny.sine_run(method=method)], tmp_path, lifetimes=2, seed=SEED)

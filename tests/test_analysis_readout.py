@@ -1,0 +1,89 @@
+"""The fitted readout: its solvers, and its error beside a Python loop."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import analysis_runs as tiny
+from analysis_runs import LIFETIMES, SEED, column, mean_and_error
+from flp_tf.analysis import ANALYSES, readout
+
+
+def test_least_squares_is_numpys():
+    rng = np.random.default_rng(0)
+    features, y = rng.normal(size=(40, 6)), rng.normal(size=(40, 2))
+    expected = np.linalg.lstsq(features, y, rcond=None)[0]
+    np.testing.assert_allclose(readout.least_squares(tf.constant(features), tf.constant(y)), expected, atol=1e-7)
+
+
+def test_least_squares_of_dependent_features_fits_all_the_same():
+    rng = np.random.default_rng(0)
+    features = np.repeat(rng.normal(size=(40, 3)), 2, axis=1)
+    y = features @ rng.normal(size=(6, 1))
+    weights = readout.least_squares(tf.constant(features), tf.constant(y))
+    np.testing.assert_allclose(features @ weights, y, atol=1e-6)
+
+
+def test_logistic_regression_converges():
+    rng = np.random.default_rng(0)
+    # Three overlapping clouds: the minimum is finite, and its gradient zero.
+    labels = np.repeat(np.arange(3), 20)
+    features = 2 * np.eye(3)[labels] + rng.normal(size=(60, 3))
+    y = np.eye(3)[labels]
+    logits = features @ readout.logistic(tf.constant(features), tf.constant(y)).numpy()
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(features.T @ (probability - y) / 60, 0, atol=1e-4)
+    assert np.mean(np.argmax(logits, 1) == labels) > 0.6
+
+
+def test_separable_classes_are_separated():
+    features = np.random.default_rng(0).normal(size=(15, 40))
+    labels = np.arange(15) % 5
+    weights = readout.logistic(tf.constant(features), tf.constant(np.eye(5)[labels])).numpy()
+    assert np.array_equal(np.argmax(features @ weights, 1), labels)
+
+
+def features(run, x):
+    """Returns what the readout of a network of two dense plastic layers sees, and a one."""
+    hidden = run.learner.network.head[0]
+    below = run.learner.encode(x).numpy()
+    activity = np.maximum(below @ hidden.kernel.numpy() + hidden.bias.numpy(), 0)
+    return np.concatenate([activity, np.ones([*activity.shape[:-1], 1])], -1).astype(np.float64)
+
+
+def test_readout_beside_a_python_loop(tmp_path):
+    run = tiny.sine_run()
+    result = ANALYSES["readout"]([run], tmp_path, lifetimes=LIFETIMES, seed=SEED)
+    rows = tiny.table(result.files[1])
+    episode = tiny.test_episode(run)
+    errors = []
+    for i in range(LIFETIMES):
+        y = episode.support_y.numpy()[:, i].reshape(-1, 1)
+        weights = np.linalg.lstsq(features(run, episode.support_x[:, i]).reshape(len(y), -1), y, rcond=1e-6)[0]
+        errors.append(np.mean(np.square(features(run, episode.query_x[i]) @ weights - episode.query_y[i].numpy())))
+    plastic = np.square(tiny.outputs(run)[-1] - episode.query_y.numpy()).mean((1, 2))
+    for panel, values in zip(readout.PANELS, (plastic, np.array(errors))):
+        mean, error = mean_and_error(values)
+        np.testing.assert_allclose(column(rows, readout=panel), mean, rtol=1e-3)
+        np.testing.assert_allclose(column(rows, "standard_error", readout=panel), error, rtol=1e-3)
+
+
+def test_readout_of_networks_of_all_depths(tmp_path):
+    runs = [tiny.sine_run(method="feature_reuse", num_plastic_layers=1), tiny.sine_run(), tiny.sine_run(num_plastic_layers=3)]
+    result = ANALYSES["readout"](runs, tmp_path, lifetimes=2, seed=SEED)
+    depths = [(row["method"], row["plastic_layers"]) for row in result.rows if row["readout"] == readout.PANELS[1]]
+    assert depths == [("feature reuse (1)", 1), ("FLP (2)", 2), ("FLP (3)", 3)]
+
+
+def test_readout_of_classes_is_in_percent(tmp_path):
+    run = tiny.image_run(jit_compile=True)
+    result = ANALYSES["readout"]([run], tmp_path, lifetimes=2, seed=SEED)
+    assert [row["unit"] for row in result.rows] == ["% error"] * 2
+    assert all(0 <= row["mean"] <= 100 for row in result.rows)
+
+
+def test_unknown_loss_is_refused(tmp_path, monkeypatch):
+    run = tiny.sine_run()
+    monkeypatch.setattr(type(run.task), "loss", staticmethod(lambda outputs, y: tf.reduce_sum(outputs - y)))
+    with pytest.raises(ValueError, match="^--analysis=readout .*--task=sine"):
+        ANALYSES["readout"]([run], tmp_path, lifetimes=2, seed=SEED)

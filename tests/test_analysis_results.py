@@ -1,0 +1,167 @@
+"""What every analysis shares: files, labels, looks, statistics and refusals."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import analysis_runs as tiny
+from analysis_runs import SEED
+from flp_tf.analysis import ANALYSES, figures
+from flp_tf.analysis.result import Curve
+from flp_tf.analysis.runs import Series, in_series
+
+COLUMNS = {
+    "readout": ("readout", "plastic_layers"),
+    "interference": ("tested_on", "sines_met"),
+    "alignment": ("layer", "inner_step"),
+    "update_norms": ("layer", "inner_step"),
+    "learning_curves": ("tested_on", "inner_step"),
+}
+# The networks of the paper's Table 1.
+TABLE = (
+    {"method": "feature_reuse", "num_plastic_layers": 1},
+    {"num_plastic_layers": 2},
+    {"num_plastic_layers": 3},
+    {"method": "dfa"},
+    {"method": "gradient", "num_plastic_layers": 3},
+    {"method": "gradient", "num_plastic_layers": 3, "second_order": False},
+    {"method": "oml", "num_plastic_layers": 3},
+    {"method": "oml", "num_plastic_layers": 3, "second_order": False},
+)
+
+
+def table_runs(**flags):
+    return [tiny.sine_run(f"runs/{i}", **row, **flags) for i, row in enumerate(TABLE)]
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_files(tmp_path, name):
+    runs = [tiny.sine_run(), tiny.sine_run(method="gradient")]
+    for _ in range(2):
+        result = ANALYSES[name](runs, tmp_path / "new" / name, lifetimes=2, seed=SEED)
+    png, table, events = result.files
+    assert sorted(path.name for path in (tmp_path / "new" / name).iterdir()) == sorted(
+        [f"{name}.csv", events.name, f"{name}.png"]
+    )
+    rows = tiny.table(table)
+    assert tuple(rows[0]) == (
+        *("method", "networks", "task", "order", *COLUMNS[name]),
+        *("quantity", "unit", "mean", "standard_error", "lifetimes"),
+    )
+    assert {row["method"] for row in rows} == {"FLP (2)", "gradient (2), second order"}
+    assert [dict(zip(row, map(str, row.values()))) for row in result.rows] == rows
+    image = tf.io.decode_png(png.read_bytes())
+    assert min(image.shape[:2]) > 300 and len(np.unique(image)) > 10
+    tags = [value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value]
+    assert tags == [name]
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_axes_are_labelled_and_series_named(tmp_path, name):
+    runs = [tiny.sine_run(), tiny.sine_run(method="oml")]
+    figure = ANALYSES[name](runs, tmp_path, lifetimes=2, seed=SEED).figure
+    rows = [axis for axis in figure.axes if axis.get_subplotspec().is_first_col()]
+    assert all(axis.get_ylabel() for axis in rows)
+    assert all(axis.get_xlabel() for axis in figure.axes if axis.get_subplotspec().is_last_row())
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["FLP (2)", "OML (2), second order"]
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, "adaptability"])
+def test_classification_runs_go_through_every_analysis(tmp_path, name):
+    runs = [tiny.image_run(num_plastic_layers=depth, episodes=1) for depth in (2, 3)]
+    if name == "adaptability":
+        runs = [tiny.image_run(method="feature_reuse", num_plastic_layers=1, episodes=1), runs[0]]
+    rows = ANALYSES[name](runs, tmp_path, lifetimes=2, seed=SEED).rows
+    assert rows and all(np.isfinite(row["mean"]) for row in rows)
+
+
+def test_every_network_of_the_table_reads_without_colour():
+    looks = [figures.style(series) for series in in_series(table_runs(), "readout")]
+    shapes = [(str(look["linestyle"]), look["marker"], look["fillstyle"]) for look in looks]
+    assert len(set(shapes)) == len(shapes)
+    assert len({look["color"] for look in looks}) >= 5
+
+
+def test_a_method_looks_the_same_whatever_it_stands_beside():
+    runs = table_runs()
+    together = {series.label: figures.style(series) for series in in_series(runs, "readout")}
+    for run in runs:
+        (alone,) = in_series([run], "readout")
+        assert figures.style(alone) == together[alone.label]
+
+
+def test_labels():
+    assert [series.label for series in in_series(table_runs(), "readout")] == [
+        "feature reuse (1)",
+        "FLP (2)",
+        "FLP (3)",
+        "DFA (2)",
+        "gradient (3), second order",
+        "gradient (3), first order",
+        "OML (3), second order",
+        "OML (3), first order",
+    ]
+
+
+@pytest.mark.parametrize(
+    "flags, expected",
+    [
+        (({}, {"seed": 1}), ["FLP (2)"]),
+        (({}, {"log_every": 7}), ["FLP (2)"]),
+        (({}, {"second_order": False}), ["FLP (2)"]),
+        (({}, {"rule": "hebb"}), ["FLP (2), rule=oja", "FLP (2), rule=hebb"]),
+        (({"method": "oml"}, {"continual": False}), ["OML (2), second order, continual", "FLP (2), i.i.d."]),
+        (
+            ({}, {"rule": "hebb", "network": "5-7", "episodes": 9, "seed": 4}),
+            ["FLP (2), run 0", "FLP (2), run 1"],
+        ),
+    ],
+)
+def test_labels_tell_runs_apart(flags, expected):
+    series = in_series([tiny.sine_run(f"runs/run {i}", **row) for i, row in enumerate(flags)], "readout")
+    assert [one.label for one in series] == expected
+    looks = [tuple(map(str, figures.style(one).values())) for one in series]
+    assert all(one != other for one, other in itertools.combinations(looks, 2))
+
+
+def test_statistics_are_over_lifetimes():
+    values = np.random.default_rng(0).normal(size=(6, 3))
+    values[2, 1] = np.nan
+    curve = Curve(Series("", ()), "", "", "", [0, 1, 2], values)
+    # A lifetime that diverged is not left out.
+    np.testing.assert_allclose(curve.mean(), [values[:, 0].mean(), np.nan, values[:, 2].mean()])
+    np.testing.assert_allclose(curve.standard_error(), values.std(0, ddof=1) / 6**0.5)
+    np.testing.assert_array_equal(curve._replace(values=values[:1]).standard_error(), [0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ({"continual": False}, "needs continual runs .*--logdir=runs/sine is an i.i.d. one"),
+        ({"num_sines": 1}, "needs .* at least 2 .*--logdir=runs/sine has 1"),
+    ],
+)
+def test_interference_needs_several_sines_in_order(tmp_path, flags, message):
+    with pytest.raises(ValueError, match=f"^--analysis=interference {message}"):
+        ANALYSES["interference"]([tiny.sine_run(**flags)], tmp_path, lifetimes=2, seed=SEED)
+
+
+@pytest.mark.parametrize("name", [*COLUMNS, "adaptability"])
+def test_runs_of_two_tasks_are_refused(tmp_path, name):
+    runs = [tiny.sine_run(), tiny.image_run()]
+    with pytest.raises(ValueError, match=f"^--analysis={name} .*one task.*runs/images is omniglot"):
+        ANALYSES[name](runs, tmp_path, lifetimes=2, seed=SEED)
+
+
+def test_unknown_analysis_is_refused():
+    with pytest.raises(ValueError, match="^--analysis=saliency is unknown; legal values: adaptability, alignment"):
+        ANALYSES["saliency"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="cannot be written"):
+        ANALYSES["interference"]([tiny.sine_run()], tmp_path / "file" / "below", lifetimes=2, seed=SEED)

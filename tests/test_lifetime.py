@@ -1,0 +1,268 @@
+"""The lifetime engine: whatever it does about memory, the numbers are those of the plain loop."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    CLASSIFICATION,
+    METHODS,
+    MODES,
+    REGRESSION,
+    assert_close,
+    build_learner,
+    in_mode,
+    one_lifetime,
+    random_episode,
+    to_numpy,
+)
+
+from flp_tf import lifetime
+from flp_tf.meta.objective import meta_gradient
+
+STEPS = 8
+SEGMENT_LENGTHS = {"1": 1, "not_dividing": 3, "whole": STEPS, "auto": lifetime.AUTO}
+TRUNK = {"hoisted": math.inf, "per_segment": 0}
+
+
+@pytest.fixture
+def checkpointed(monkeypatch):
+    """Makes AUTO cut small lifetimes into segments, too."""
+    monkeypatch.setattr(lifetime, "PLAIN_BYTES", 0)
+
+
+def learn_in_python(learner, episode):
+    """Returns the states before, between and after all inner steps, without the engine."""
+    states = [learner.initial_state(episode.support_x.shape[1])]
+    for x, y in zip(episode.support_x, episode.support_y):
+        states.append(learner.learn(states[-1], learner.encode(x), y))
+    return states
+
+
+@functools.cache
+def plain_meta_gradient(name):
+    """Returns a learner, an episode and their meta-gradient by a Python loop under a tape."""
+    learner = build_learner(**METHODS[name])
+    episode = random_episode(steps=STEPS)
+    with tf.GradientTape() as tape:
+        outputs = learner.predict(learn_in_python(learner, episode)[-1], learner.encode(episode.query_x))
+        loss = tf.reduce_mean(REGRESSION.loss(outputs, episode.query_y))
+    gradients = tape.gradient(loss, [weight.value for weight in learner.meta_parameters])
+    assert all(np.any(gradient) for gradient in gradients)
+    return learner, episode, (loss, *gradients)
+
+
+@pytest.mark.parametrize("trunk", TRUNK)
+@pytest.mark.parametrize("segments", SEGMENT_LENGTHS)
+@pytest.mark.parametrize("name", METHODS)
+def test_checkpointed_meta_gradients(name, segments, trunk, float64, checkpointed, monkeypatch):
+    """Loss and meta-gradients of every learner, cut in any way, against a Python loop."""
+    monkeypatch.setattr(lifetime, "HOISTED_BYTES", TRUNK[trunk])
+    learner, episode, expected = plain_meta_gradient(name)
+    loss, _, gradients = meta_gradient(learner, REGRESSION, episode, SEGMENT_LENGTHS[segments])
+    assert_close((loss, *gradients), expected)
+
+
+@pytest.mark.parametrize("trunk", TRUNK)
+@pytest.mark.parametrize("name", METHODS)
+def test_checkpointed_meta_gradients_in_a_graph(name, trunk, float64, monkeypatch):
+    """The same inside a `tf.function`, where gradients are taken another way."""
+    monkeypatch.setattr(lifetime, "HOISTED_BYTES", TRUNK[trunk])
+    learner, episode, expected = plain_meta_gradient(name)
+    loss, _, gradients = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, 3), "graph")(episode)
+    assert_close((loss, *gradients), expected)
+
+
+COMPILED = [*((name, 4) for name in METHODS), ("flp", lifetime.PLAIN), ("gradient_second_order", lifetime.PLAIN)]
+
+
+@pytest.mark.parametrize(("name", "segment_length"), COMPILED)
+def test_compiled_meta_gradients(name, segment_length, float64):
+    """The same compiled by XLA."""
+    learner, episode, expected = plain_meta_gradient(name)
+    loss, _, gradients = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, segment_length), "xla")(episode)
+    assert_close((loss, *gradients), expected)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_plain_meta_gradients(mode, float64):
+    """The plain `tf.while_loop` against a Python loop."""
+    learner, episode, expected = plain_meta_gradient("flp")
+    loss, _, gradients = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, lifetime.PLAIN), mode)(episode)
+    assert_close((loss, *gradients), expected)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_meta_batch_is_a_mean(name, float64):
+    """Loss, error and meta-gradients of three lifetimes side by side against the mean of single ones."""
+    learner = build_learner(CLASSIFICATION, **METHODS[name])
+    episode = random_episode(CLASSIFICATION, lifetimes=3)
+    together = meta_gradient(learner, CLASSIFICATION, episode, 3)
+    alone = [meta_gradient(learner, CLASSIFICATION, one_lifetime(episode, i), 3) for i in range(3)]
+    assert_close(tuple(together), tf.nest.map_structure(lambda *parts: np.mean(parts, 0), *map(tuple, alone)))
+    assert len({float(single.loss) for single in alone}) == 3
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_lifetimes_do_not_touch(name, float64):
+    """Each lifetime's final fast weights against those of a life alone, without a lifetime axis."""
+    learner = build_learner(**METHODS[name])
+    episode = random_episode(lifetimes=3)
+    together = lifetime.run(learner, episode, segment_length=3).state
+    for i in range(3):
+        state = learner.initial_state()
+        for x, y in zip(episode.support_x[:, i], episode.support_y[:, i]):
+            state = learner.learn(state, learner.encode(x), y)
+        assert_close(tuple(fast[i] for fast in together), state)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10])
+def test_short_lifetimes(steps, float64, checkpointed):
+    """Lifetimes down to one step, with segments of every length, against a Python loop."""
+    learner = build_learner()
+    episode = random_episode(steps=steps)
+    expected = learn_in_python(learner, episode)[-1]
+    for segment_length in (lifetime.PLAIN, lifetime.AUTO, *range(1, steps + 2)):
+        assert_close(lifetime.run(learner, episode, segment_length=segment_length).state, expected)
+
+
+@pytest.mark.parametrize("segment_length", [lifetime.PLAIN, lifetime.AUTO, 3])
+def test_state_goes_in_and_comes_out(segment_length, float64, checkpointed):
+    """A lifetime in two halves against one in one go; the state keeps its structure."""
+    learner = build_learner(num_plastic_layers=3)
+    episode = random_episode()
+    state = None
+    for half in (slice(5), slice(5, None)):
+        part = episode._replace(support_x=episode.support_x[half], support_y=episode.support_y[half])
+        state = lifetime.run(learner, part, state=state, segment_length=segment_length).state
+    whole = lifetime.run(learner, episode, segment_length=segment_length)
+    assert whole.traces is None
+    assert_close(state, whole.state)
+    assert [tuple(fast.shape) for fast in whole.state] == [(2, 4, 5), (2, 5, 6), (2, 6, 2)]
+    assert [fast.dtype for fast in whole.state] == [tf.float64] * 3
+
+
+def test_gradient_with_respect_to_the_first_state(float64):
+    """Cotangents of given fast weights through segments against the plain loop."""
+    learner = build_learner()
+    episode = random_episode()
+
+    def gradient(segment_length):
+        state = learner.initial_state(2)
+        with tf.GradientTape() as tape:
+            tape.watch(state)
+            final = lifetime.run(learner, episode, state=state, segment_length=segment_length).state
+            loss = sum(tf.reduce_sum(tf.sin(fast)) for fast in final)
+        return tuple(tape.gradient(loss, state))
+
+    assert_close(gradient(3), gradient(lifetime.PLAIN))
+
+
+def test_gradient_with_respect_to_the_examples(float64):
+    """Gradients of the support inputs, through trunk and segments, against the plain loop."""
+    learner = build_learner()
+    episode = random_episode()
+
+    def gradient(segment_length):
+        with tf.GradientTape() as tape:
+            tape.watch(episode.support_x)
+            final = lifetime.run(learner, episode, segment_length=segment_length).state
+            loss = tf.reduce_sum(tf.sin(final[-1]))
+        return tape.gradient(loss, episode.support_x)
+
+    assert_close(gradient(3), gradient(lifetime.PLAIN))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["flp", "gradient_second_order"])
+def test_traces(name, mode, float64):
+    """What a trace is given at each inner step, and how it is stacked, against a Python loop."""
+    learner = build_learner(**METHODS[name])
+    episode = random_episode()
+
+    def trace(t, state, features, y, new_state):
+        outputs = learner.predict(state, features)
+        return {"t": t, "state": state, "seen": (features, y), "outputs": outputs, "new_state": new_state}
+
+    run = in_mode(lambda e: lifetime.run(learner, e, trace=trace), mode)(episode)
+    states = learn_in_python(learner, episode)
+    features = learner.encode(episode.support_x)
+    stacked = [tuple(np.stack(layer) for layer in zip(*part)) for part in (states[:-1], states[1:])]
+    assert_close(run.state, states[-1])
+    assert_close(
+        run.traces,
+        {
+            "t": np.arange(STEPS),
+            "state": stacked[0],
+            "seen": (features, episode.support_y),
+            "outputs": np.stack([learner.predict(state, x) for state, x in zip(states, features)]),
+            "new_state": stacked[1],
+        },
+    )
+    assert run.traces["t"].dtype == tf.int32
+
+
+def test_traces_keep_static_shapes():
+    learner = build_learner()
+    episode = random_episode(dtype="float32")
+
+    @tf.function(autograph=False)
+    def run(episode):
+        traces = lifetime.run(learner, episode, trace=lambda t, state, x, y, new: (y, tf.norm(new[0]))).traces
+        assert [trace.shape for trace in traces] == [(STEPS, 2, 3, 2), (STEPS,)]
+        return traces
+
+    run(episode)
+
+
+@pytest.mark.parametrize("trunk", TRUNK)
+def test_trunk_runs_once(trunk, monkeypatch):
+    """Over all inner steps at once, or over a segment where that takes too much memory."""
+    monkeypatch.setattr(lifetime, "HOISTED_BYTES", TRUNK[trunk])
+    learner = build_learner()
+    encode, seen = learner.encode, []
+    monkeypatch.setattr(learner, "encode", lambda x: seen.append(tuple(x.shape)) or encode(x))
+    episode = random_episode(steps=6, dtype="float32")
+    tf.function(lambda e: lifetime.run(learner, e, segment_length=3).state, autograph=False)(episode)
+    assert seen == [(6 if trunk == "hoisted" else 3, 2, 3, 4)]
+
+
+def test_memory_between_passes(float64):
+    """What the reverse pass keeps: fast weights at the borders of segments, not of every step."""
+    learner = build_learner(network="5-6", num_plastic_layers=2)
+    episode = random_episode(steps=64, lifetimes=1)
+
+    def kept(segment_length):
+        function = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, segment_length).gradients, "graph")
+        operations = function.get_concrete_function(episode).graph.get_operations()
+        lists = [op for op in operations if op.type in ("TensorListReserve", "EmptyTensorList")]
+        return {int(tf.get_static_value(op.inputs[1])) for op in lists}
+
+    assert kept(8) == {8}
+    assert 64 in kept(lifetime.PLAIN)
+
+
+LENGTHS = {1: 1, 2: 2, 4: 2, 5: 3, 40: 7, 400: 20, 401: 21, 6400: 80}
+
+
+@pytest.mark.parametrize(("steps", "length"), LENGTHS.items())
+def test_automatic_segment_length(steps, length):
+    assert lifetime.automatic_segment_length(steps) == length
+    assert length == math.ceil(math.sqrt(steps))
+
+
+def test_auto_is_plain_for_small_lifetimes(float64, monkeypatch):
+    """AUTO keeps everything up to PLAIN_BYTES of fast weights over all steps, and no further."""
+    learner = build_learner()
+    episode = random_episode(steps=4, lifetimes=1)
+    lengths = []
+    monkeypatch.setattr(lifetime, "_checkpointed", lambda *arguments: lengths.append(arguments[-1]) or arguments[1])
+    size = 4 * sum(to_numpy(fast).nbytes for fast in learner.initial_state(1))
+    monkeypatch.setattr(lifetime, "PLAIN_BYTES", size)
+    lifetime.run(learner, episode)
+    assert not lengths
+    monkeypatch.setattr(lifetime, "PLAIN_BYTES", size - 1)
+    lifetime.run(learner, episode)
+    assert lengths == [2]
