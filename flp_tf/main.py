@@ -3,6 +3,7 @@
     python -m flp_tf.main --flagfile=flags/quick.cfg --logdir=runs/quick
     python -m flp_tf.main --task=sine --continual --method=flp --num_plastic_layers=2
     python -m flp_tf.main --mode=evaluate --logdir=runs/quick --eval_episodes=200
+    python -m flp_tf.main --mode=analyze --analysis=learning_curves --logdir=runs/quick
     python -m flp_tf.main --mode=export --logdir=runs/quick
 
 Ctrl-C saves and leaves; the same command continues.
@@ -18,37 +19,44 @@ from absl import app, flags, logging
 
 
 @contextlib.contextmanager
-def _no_startup_messages() -> Iterator[None]:
-    """Keeps what TensorFlow's libraries print when they load off the terminal.
+def _startup() -> Iterator[None]:
+    """Loads TensorFlow without what its libraries print, and with a Ctrl-C that only ends.
 
     They write to file descriptor 2 whatever the log level; TF_CPP_MIN_LOG_LEVEL=0
-    shows it. Exceptions show as ever, they are printed later and by Python.
+    shows it. Exceptions show as ever: Python prints them, and later.
     """
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0":
-        yield
-        return
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     stderr = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0":
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+        signal.signal(signal.SIGINT, interrupt)
 
 
-with _no_startup_messages():
+with _startup():
     import tensorflow as tf
 
-    tf.config.list_physical_devices()
+    from flp_tf import config as configuration
+    from flp_tf import modes
+    from flp_tf.analysis import ANALYSES
 
-from flp_tf import config as configuration  # noqa: E402
-from flp_tf import modes  # noqa: E402
+    tf.config.list_physical_devices()
 
 configuration.define_flags()
 flags.adopt_module_key_flags(configuration)
 flags.DEFINE_string("mode", "train", f"What to do. One of: {', '.join(modes.MODES)}.")
-flags.DEFINE_string("logdir", "runs/sine", "Run directory: configuration, events, checkpoints, results, SavedModel.")
+flags.DEFINE_string(
+    "logdir",
+    "runs/sine",
+    "Run directory: configuration, events, checkpoints, results, SavedModel. --mode=analyze takes several, with commas.",
+)
+flags.DEFINE_string("analysis", "", f"What --mode=analyze draws. One of: {', '.join(ANALYSES)}.")
+flags.DEFINE_string("output", "", "Where --mode=analyze writes; DIR/analysis/NAME of the first run by default.")
 
 
 def main(argv: list[str]) -> None:

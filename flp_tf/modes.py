@@ -1,11 +1,13 @@
 """What `--mode` can be, each a function of the parsed flags."""
 
 import dataclasses
+from pathlib import Path
 
 from absl import flags
 
 from flp_tf import config as configuration
 from flp_tf import learners
+from flp_tf.analysis import ANALYSES, Run
 from flp_tf.config import Config
 from flp_tf.export import export
 from flp_tf.learners.base import Learner
@@ -117,6 +119,17 @@ def run_export(values: flags.FlagValues) -> None:
     print(f"SavedModel: {directory.export}")
 
 
+def run_analysis(values: flags.FlagValues) -> None:
+    """Makes a figure of the paper from one run or several, their folders joined by commas."""
+    analyze = ANALYSES[values.analysis]
+    logdirs = values.logdir.split(",")
+    output = Path(values.output or Path(logdirs[0]) / "analysis" / values.analysis)
+    runs = [Run(Path(logdir), *load(logdir)) for logdir in logdirs]
+    result = analyze(runs, output, lifetimes=values.eval_episodes, seed=values.seed)
+    for file in result.files:
+        print(file)
+
+
 def table(config: Config, task: Task, evaluation: Evaluation) -> str:
     """Returns the meta-test as text: mean, standard error, and by sine or class."""
     content = evaluation.to_dict(task.concept)
@@ -132,4 +145,4 @@ def table(config: Config, task: Task, evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-MODES = Registry("mode", train=run_training, evaluate=run_evaluation, export=run_export)
+MODES = Registry("mode", train=run_training, evaluate=run_evaluation, analyze=run_analysis, export=run_export)

@@ -9,7 +9,7 @@ import tensorflow as tf
 import helpers
 from flp_tf.analysis import Run
 from flp_tf.config import Config
-from flp_tf.tasks import Classification, Sine
+from flp_tf.tasks import SPLITS, Classification, Sine
 
 LIFETIMES, SEED = 4, 3
 SINES = {
@@ -56,7 +56,7 @@ def image_run(path: str = "runs/images", **flags) -> Run:
     flags = helpers.SMALL | IMAGES | flags
     config = Config(**flags).resolve()
     rng = np.random.default_rng(0)
-    images = {split: rng.integers(256, size=(4, 6, 9, 9, 1), dtype=np.uint8) for split in ("train", "validation", "test")}
+    images = {split: rng.integers(256, size=(4, 6, 9, 9, 1), dtype=np.uint8) for split in SPLITS}
     task = Classification(images, config.ways, config.shots, config.query_size, config.continual)
     run = Run(Path(path), config, task, build(config, task))
     # No silent neurons and no certain outputs: their gradient is zero, or lost in rounding.

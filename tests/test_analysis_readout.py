@@ -69,7 +69,8 @@ def test_readout_beside_a_python_loop(tmp_path):
 
 
 def test_readout_of_networks_of_all_depths(tmp_path):
-    runs = [tiny.sine_run(method="feature_reuse", num_plastic_layers=1), tiny.sine_run(), tiny.sine_run(num_plastic_layers=3)]
+    flp = [tiny.sine_run(num_plastic_layers=depth) for depth in (2, 3)]
+    runs = [tiny.sine_run(method="feature_reuse", num_plastic_layers=1), *flp]
     result = ANALYSES["readout"](runs, tmp_path, lifetimes=2, seed=SEED)
     depths = [(row["method"], row["plastic_layers"]) for row in result.rows if row["readout"] == readout.PANELS[1]]
     assert depths == [("feature reuse (1)", 1), ("FLP (2)", 2), ("FLP (3)", 3)]

@@ -113,6 +113,10 @@ def test_labels():
         (({}, {"log_every": 7}), ["FLP (2)"]),
         (({}, {"second_order": False}), ["FLP (2)"]),
         (({}, {"rule": "hebb"}), ["FLP (2), rule=oja", "FLP (2), rule=hebb"]),
+        (
+            ({"method": "oml"}, {"method": "oml", "second_order": False, "rule": "hebb"}),
+            ["OML (2), second order", "OML (2), first order"],
+        ),
         (({"method": "oml"}, {"continual": False}), ["OML (2), second order, continual", "FLP (2), i.i.d."]),
         (
             ({}, {"rule": "hebb", "network": "5-7", "episodes": 9, "seed": 4}),

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import REGRESSION, assert_close, build_learner, newborn_learner, random_episode, to_numpy
-from helpers import weights_by_layer
+from helpers import (
+    REGRESSION,
+    assert_close,
+    build_learner,
+    newborn_learner,
+    random_episode,
+    to_numpy,
+    weights_by_layer,
+)
 
 import numpy_reference
 from flp_tf import lifetime

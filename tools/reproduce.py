@@ -33,6 +33,7 @@ flags.DEFINE_list("only", [], "Methods to train, such as flp2,gradient3; all by 
 flags.DEFINE_string("budget", "", "Of each run: episodes such as 500, or minutes such as 30m; the flagfile's by default.")
 flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume they count as they stand.")
 flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE by default.")
+flags.DEFINE_list("figures", [], "Analyses to draw; all of the table's by default.")
 flags.DEFINE_list("flags", [], "Further flags for every run, such as --lifetime=40,--eval_episodes=4.")
 
 
@@ -119,7 +120,7 @@ def analyse(table: Table, out: Path) -> list[Path]:
     for analysis, wanted in table.figures.items():
         logdirs = [out / f"{prefix}_{order}_{name}_seed{seed}" for name, order in wanted]
         logdirs = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
-        if not logdirs:
+        if not logdirs or (FLAGS.figures and analysis not in FLAGS.figures):
             continue
         target = out / "figures" / analysis
         arguments = (f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}")

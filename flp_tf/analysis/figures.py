@@ -2,9 +2,11 @@
 
 Colours are those of Okabe and Ito, which differ in lightness and for every kind of
 colour vision; the marker tells the method and the line style its number of plastic
-layers, so that a figure reads without colour too. Nothing here uses pyplot.
+layers, so that a figure reads without colour too. Deep plasticity is darker, variants
+are lighter with hollow markers. Nothing here uses pyplot.
 """
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,11 +25,12 @@ COLORS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#66
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # By the number of plastic layers.
 LINES = (":", "-", (0, (5, 1.5)), "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
+DARKNESS = (1.0, 1.0, 0.68, 0.45)
 # By the variant: what is left of the colour, and how the marker is filled.
 SHADES = (1.0, 0.6, 0.75, 0.45)
 FILLS = ("full", "none", "left", "right")
 
-PANEL = (3.7, 2.9)
+PANEL, LEAST_WIDTH = (3.7, 2.9), 6.4
 MARKERS_A_LINE = 8
 # Curves that span more than this factor are drawn on a logarithmic axis.
 LOGARITHMIC = 15.0
@@ -36,19 +39,21 @@ BAND_OPACITY = 0.2
 WORDS = 38
 # Up to this many places on the x axis have a tick each.
 MOST_TICKS = 12
-# Widths in inches, for the columns of a legend: of a letter, and of all else in an entry.
-LETTER, HANDLE = 0.066, 0.75
+# Of a legend, in inches: the width of a letter, of all else in an entry, and its height.
+LETTER, HANDLE, LEGEND_LINE = 0.066, 0.75, 0.21
 
 
 def style(series: Series) -> dict[str, Any]:
     """Returns the line and marker of a series, the same in every figure."""
     config, variant = series.config, series.variant % len(FILLS)
     method = list(METHODS).index(config.method) % len(COLORS)
-    shade = SHADES[variant] * np.array(colors.to_rgb(COLORS[method])) + 1 - SHADES[variant]
+    depth = config.num_plastic_layers - 1
+    color = DARKNESS[min(depth, len(DARKNESS) - 1)] * np.array(colors.to_rgb(COLORS[method]))
+    color = SHADES[variant] * color + 1 - SHADES[variant]
     return {
-        "color": colors.to_hex(shade),
+        "color": colors.to_hex(color),
         "marker": MARKERS[method],
-        "linestyle": LINES[(config.num_plastic_layers - 1) % len(LINES)],
+        "linestyle": LINES[depth % len(LINES)],
         "fillstyle": FILLS[variant],
         "markersize": 5.5,
         "linewidth": 1.6,
@@ -100,7 +105,9 @@ def _grid(
 ) -> Figure:
     quantities = list(dict.fromkeys(curve.quantity for curve in curves))
     labels = list(dict.fromkeys(curve.series.label for curve in curves))
-    width, height = max(PANEL[0] * len(panels), 5.2) + 0.4, PANEL[1] * len(quantities) + 0.25 * len(labels) / 2 + 0.4
+    width = max(PANEL[0] * len(panels), LEAST_WIDTH) + 0.4
+    columns = _legend_columns(labels, width)
+    height = PANEL[1] * len(quantities) + LEGEND_LINE * math.ceil(len(labels) / columns) + 0.4
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(len(quantities), len(panels), sharex=True, sharey="row", squeeze=False)
     for row, quantity in enumerate(quantities):
@@ -121,7 +128,7 @@ def _grid(
         axis.set_xlabel(x_label)
         if len(_places(curves)) <= MOST_TICKS:
             axis.set_xticks(_places(curves))
-    _legend(figure, labels, width)
+    _legend(figure, labels, columns)
     return figure
 
 
@@ -154,12 +161,16 @@ def _scale(axis: Axes, curves: Sequence[Curve]) -> None:
         axis.set_ylim(bottom=0)
 
 
-def _legend(figure: Figure, labels: Sequence[str], width: float) -> None:
-    """Puts one legend above all panels, as wide as the figure allows."""
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """Returns how many entries of a legend fit side by side into `width` inches."""
+    return max(min(int(width / (LETTER * max(map(len, labels)) + HANDLE)), len(labels)), 1)
+
+
+def _legend(figure: Figure, labels: Sequence[str], columns: int) -> None:
+    """Puts one legend above all panels."""
     handles = {}
     for axis in figure.axes:
         handles |= dict(zip(*reversed(axis.get_legend_handles_labels())))
-    columns = max(min(int(width / (LETTER * max(map(len, labels)) + HANDLE)), len(labels)), 1)
     figure.legend(
         [handles[label] for label in labels],
         labels,

@@ -89,16 +89,9 @@ def in_series(runs: Sequence[Run], analysis: str) -> list[Series]:
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(_identity(run.config).values()), []).append(run)
-    namesakes: dict[tuple, list[list[Run]]] = {}
-    for group in groups.values():
-        config = group[0].config
-        namesakes.setdefault((config.method, config.num_plastic_layers), []).append(group)
-    orders = {run.config.continual for run in runs}
-    return [
-        Series(label, tuple(group), variant)
-        for groups in namesakes.values()
-        for group, label, variant in zip(groups, _labels(groups, mixed_orders=len(orders) > 1), _variants(groups))
-    ]
+    firsts = [group[0] for group in groups.values()]
+    parts = zip(_labels(firsts), groups.values(), _variants(firsts))
+    return [Series(label, tuple(group), variant) for label, group, variant in parts]
 
 
 def _identity(config: Config) -> dict[str, Any]:
@@ -112,31 +105,34 @@ def _first_order(config: Config) -> bool:
     return config.method in DIFFERENTIATED and not config.second_order
 
 
-def _labels(groups: list[list[Run]], mixed_orders: bool) -> list[str]:
-    """Returns the labels of groups of the same method and depth."""
-    identities = [_identity(group[0].config) for group in groups]
-    told = ("second_order", "continual")
-    different = [f for f in identities[0] if f not in told and len({identity[f] for identity in identities}) > 1]
-    labels = []
-    for group, identity in zip(groups, identities):
-        label = name(group[0].config)
-        if mixed_orders:
-            label += ", continual" if identity["continual"] else ", i.i.d."
-        if len(different) > MOST_QUALIFIERS:
-            label += f", {group[0].path.name}"
-        else:
-            label += "".join(f", {field}={identity[field]}" for field in different)
-        labels.append(label)
-    return labels
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Returns what tells runs apart: their names, and if need be order, flags or folder."""
+    orders = len({run.config.continual for run in runs}) > 1
+    names = []
+    for run in runs:
+        order = "continual" if run.config.continual else "i.i.d."
+        names.append(name(run.config) + f", {order}" * orders)
+    return [label + _qualifier(run, [r for r, n in zip(runs, names) if n == label]) for run, label in zip(runs, names)]
 
 
-def _variants(groups: list[list[Run]]) -> list[int]:
-    """Returns numbers that tell groups apart; even for second order, odd for first."""
-    variants: list[int] = []
-    for group in groups:
-        variant = int(_first_order(group[0].config))
-        while variant in variants:
+def _qualifier(run: Run, namesakes: Sequence[Run]) -> str:
+    """Returns what tells a run from others of its name, nothing if there are none."""
+    identities = [_identity(namesake.config) for namesake in namesakes]
+    different = [field for field in identities[0] if len({identity[field] for identity in identities}) > 1]
+    if len(different) > MOST_QUALIFIERS:
+        return f", {run.path.name}"
+    return "".join(f", {field}={getattr(run.config, field)}" for field in different)
+
+
+def _variants(runs: Sequence[Run]) -> list[int]:
+    """Returns numbers that tell runs of a method and depth apart; odd for first order."""
+    taken: set[tuple[str, int, int]] = set()
+    variants = []
+    for run in runs:
+        variant = int(_first_order(run.config))
+        while (run.config.method, run.config.num_plastic_layers, variant) in taken:
             variant += 2
+        taken.add((run.config.method, run.config.num_plastic_layers, variant))
         variants.append(variant)
     return variants
 

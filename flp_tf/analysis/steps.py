@@ -37,10 +37,11 @@ def layer_curves(
         return tf.nest.map_structure(tf.transpose, traces)
 
     values = measure(series, function, lifetimes=lifetimes, seed=seed)
+    inner_steps = np.arange(1, series.task.steps + 1)
     return [
-        Curve(series, quantity, unit, place(len(values[quantity]) - 1 - i), np.arange(1, of_layer.shape[1] + 1), of_layer)
+        Curve(series, quantity, unit, place(depth), inner_steps, of_layer)
         for quantity, unit in units.items()
-        for i, of_layer in enumerate(values[quantity])
+        for depth, of_layer in reversed(list(enumerate(reversed(values[quantity]))))
     ]
 
 

@@ -1,0 +1,54 @@
+"""The tools run from end to end on a small budget, and report what was measured."""
+
+import json
+import subprocess
+import sys
+
+import commands
+import pytest
+
+
+def run_tool(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], cwd=commands.ROOT, capture_output=True, text=True, timeout=600)
+
+
+def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
+    """A budget of two lifetimes fills two cells; their numbers are those of the run directories."""
+    small = "--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8-8,--curriculum=,--eval_episodes=2"
+    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", f"--flags={small}", "--figures=learning_curves"]
+    done = run_tool("tools/reproduce.py", "table1", *arguments)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "table.json").read_text())
+    assert {(row["method"], row["num_plastic_layers"], row["continual"]) for row in rows} == {
+        ("flp", 2, False),
+        ("flp", 2, True),
+    }
+    for row in rows:
+        order = "continual" if row["continual"] else "iid"
+        result = json.loads((tmp_path / f"sine_compact_{order}_flp2_seed0" / "result.json").read_text())
+        assert row["mean"] == result["meta_test"]["mean"]
+        assert row["episodes"] == 2 and row["seeds"] == [0]
+    report = (tmp_path / "report.md").read_text()
+    assert "| FLP (2) | continual |" in report and "not run" in report
+    assert "figures/learning_curves/learning_curves.png" in report
+    assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("arguments, message", [(["table9"], "table1"), (["table1", "--budget=long"], "--budget=long")])
+def test_reproduce_refuses_bad_input(arguments, message):
+    done = run_tool("tools/reproduce.py", *arguments)
+    assert done.returncode != 0 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_benchmark_measures_a_row():
+    """A row has the keys that are promised, and its GFLOP/s follow from its seconds."""
+    setting = {"task": "sine", "engine": "lifetime", "num_plastic_layers": 1, "lifetime": 20, "meta_batch": 1}
+    done = run_tool("tools/benchmark.py", f"--setting={json.dumps(setting)}", "--repeats=1")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout.strip().splitlines()[-1])
+    assert row.items() >= setting.items()
+    assert row.keys() >= {"seconds_median", "seconds_min", "seconds_max", "compile_seconds", "peak_mb"}
+    # Trunk: 3 products of 993,000 weights less the output's 300; output: 6 of 300.
+    weights = 11 * 300 + 4 * 300 * 300 + 2 * 300 * 900 + 300 * 300
+    flops = 2 * 32 * 20 * (3 * weights + 6 * 300)
+    assert row["gflop_per_second"] == pytest.approx(flops / row["seconds_median"] / 1e9)
