@@ -2,7 +2,7 @@
 
 A field is a flag. Fields that are None mean "the paper's value for this task" and are
 filled in by `resolve`. Fields marked as options do not change what is learned (how
-often to evaluate, how to compile) and may differ when a run is continued.
+often to evaluate, how to compile, where data lie) and may differ when a run goes on.
 """
 
 import dataclasses
@@ -53,10 +53,10 @@ class Config:
     shots: int = _field(5, "Support examples of each class.", least=1)
     image_size: int | None = _field(None, "Height and width that images are scaled to (84).", least=8)
     rotations: bool = _field(False, "Add meta-training classes rotated by 90, 180 and 270 degrees.")
-    data_dir: str = _field("~/tensorflow_datasets", "Where datasets and decoded images are cached.")
-    omniglot_archives: str = _field("", "Folder with official Omniglot archives, instead of a download.")
+    data_dir: str = _field("~/tensorflow_datasets", "Where datasets and decoded images are cached.", option=True)
+    omniglot_archives: str = _field("", "Folder with official Omniglot archives, instead of a download.", option=True)
     meta_test_alphabets: tuple[str, ...] = _field((), "Alphabets kept for meta-test with --omniglot_archives.")
-    mini_imagenet_dir: str = _field("", "Folder with {train,val,test}.csv and images/.")
+    mini_imagenet_dir: str = _field("", "Folder with {train,val,test}.csv and images/.", option=True)
 
     # Network.
     network: str | None = _field(None, "Name of an architecture, or hidden layers such as 300-300.", ARCHITECTURES)

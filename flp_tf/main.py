@@ -19,7 +19,7 @@ from absl import app, flags, logging
 
 
 @contextlib.contextmanager
-def _startup() -> Iterator[None]:
+def startup() -> Iterator[None]:
     """Loads TensorFlow without what its libraries print, and with a Ctrl-C that only ends.
 
     They write to file descriptor 2 whatever the log level; TF_CPP_MIN_LOG_LEVEL=0
@@ -38,7 +38,7 @@ def _startup() -> Iterator[None]:
         signal.signal(signal.SIGINT, interrupt)
 
 
-with _startup():
+with startup():
     import tensorflow as tf
 
     from flp_tf import config as configuration
@@ -53,7 +53,8 @@ flags.DEFINE_string("mode", "train", f"What to do. One of: {', '.join(modes.MODE
 flags.DEFINE_string(
     "logdir",
     "runs/sine",
-    "Run directory: configuration, events, checkpoints, results, SavedModel. --mode=analyze takes several, with commas.",
+    "Run directory: configuration, events, checkpoints, results, SavedModel. --mode=analyze takes several, "
+    "joined by commas.",
 )
 flags.DEFINE_string("analysis", "", f"What --mode=analyze draws. One of: {', '.join(ANALYSES)}.")
 flags.DEFINE_string("output", "", "Where --mode=analyze writes; DIR/analysis/NAME of the first run by default.")

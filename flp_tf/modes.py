@@ -1,6 +1,8 @@
 """What `--mode` can be, each a function of the parsed flags."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -19,15 +21,21 @@ from flp_tf.meta.trainer import Diverged, Interrupted, Trainer, train
 from flp_tf.registry import Registry
 from flp_tf.tasks import TASKS, Task
 
+ANALYSIS_FLAGS = ("seed", "eval_episodes", "episodes", "jit_compile", "checkpoint_minutes")
 
-def load(logdir: str) -> tuple[Config, Task, Learner]:
+
+def load(logdir: str, config: Config | None = None) -> tuple[Config, Task, Learner]:
     """Loads a finished or interrupted run: `config, task, learner = load(DIR)`.
+
+    Args:
+        logdir: the run directory.
+        config: the run's configuration with other options; as saved by default.
 
     Raises:
         ValueError: if there is no run, no checkpoint, or none that fits.
     """
     directory = RunDirectory(logdir)
-    config = directory.config().resolve()
+    config = config or directory.config().resolve()
     task = TASKS[config.task].from_config(config)
     learner = learners.build(config, task)
     weights = [weight.value for weight in learner.network.weights]
@@ -48,26 +56,30 @@ def run_training(values: flags.FlagValues) -> None:
         trainer = Trainer(config, task, learners.build(config, task), strategy)
     if chief:
         directory.claim(config)
-    try:
+    with saying_why_it_stops():
         train(trainer, directory, chief)
+    if chief:
+        finish(trainer, test_task, directory)
+
+
+@contextlib.contextmanager
+def saying_why_it_stops() -> Iterator[None]:
+    """Turns an interruption or a divergence into one line and a non-zero exit."""
+    try:
+        yield
     except Interrupted as interrupted:
-        print(
-            f"Stopped after {interrupted.episodes} of {config.episodes} lifetimes and saved; "
-            "the same command continues."
-        )
+        print(f"Stopped after {interrupted.episodes} lifetimes and saved; the same command continues.")
         raise SystemExit(128 + interrupted.signal) from None
     except Diverged as diverged:
         raise SystemExit(f"flp_tf: {diverged}") from None
-    if chief:
-        finish(trainer, test_task, directory)
 
 
 def finish(trainer: Trainer, test_task: Task, directory: RunDirectory) -> None:
     """Ends a run: meta-test, `result.json`, SavedModel, and the table on the screen."""
     config = trainer.config
     evaluation = Evaluator(trainer.learner, test_task, config.jit_compile)(config.seed, config.eval_episodes)
-    facts = ("task", "continual", "method", "num_plastic_layers", "second_order", "episodes", "seed", "eval_lifetime_scale")
-    result = {name: getattr(config, name) for name in facts}
+    facts = ("task", "continual", "method", "num_plastic_layers", "second_order", "episodes", "seed")
+    result = {name: getattr(config, name) for name in (*facts, "eval_lifetime_scale")}
     result |= evaluation.to_dict(test_task.concept)
     result |= {"skipped_steps": int(trainer.counters[1].numpy()), "minutes": float(trainer.seconds.numpy()) / 60}
     directory.write("result.json", result)
@@ -81,7 +93,7 @@ def run_evaluation(values: flags.FlagValues) -> None:
     config = recall(values, "seed")
     directory = RunDirectory(values.logdir)
     directory.check_writable()
-    _, task, learner = load(values.logdir)
+    _, task, learner = load(values.logdir, config)
     task = task.longer(config.eval_lifetime_scale)
     evaluation = Evaluator(learner, task, config.jit_compile)(config.seed, config.eval_episodes)
     facts = ("task", "continual", "method", "num_plastic_layers", "seed", "eval_lifetime_scale")
@@ -111,10 +123,10 @@ def recall(values: flags.FlagValues, *free: str) -> Config:
 
 def run_export(values: flags.FlagValues) -> None:
     """Writes the SavedModel of a run."""
-    recall(values)
+    config = recall(values)
     directory = RunDirectory(values.logdir)
     directory.check_writable()
-    _, _, learner = load(values.logdir)
+    _, _, learner = load(values.logdir, config)
     export(learner, directory.export)
     print(f"SavedModel: {directory.export}")
 
@@ -122,10 +134,20 @@ def run_export(values: flags.FlagValues) -> None:
 def run_analysis(values: flags.FlagValues) -> None:
     """Makes a figure of the paper from one run or several, their folders joined by commas."""
     analyze = ANALYSES[values.analysis]
+    given = configuration.given(values)
+    for name in given.keys() - set(ANALYSIS_FLAGS):
+        raise ValueError(f"--{name} does not go with --mode=analyze; legal are {', '.join(ANALYSIS_FLAGS)}")
     logdirs = values.logdir.split(",")
     output = Path(values.output or Path(logdirs[0]) / "analysis" / values.analysis)
-    runs = [Run(Path(logdir), *load(logdir)) for logdir in logdirs]
-    result = analyze(runs, output, lifetimes=values.eval_episodes, seed=values.seed)
+    RunDirectory(str(output)).check_writable()
+    # `--episodes` is how long adaptability goes on.
+    options = {name: value for name, value in given.items() if name not in ("seed", "eval_episodes")}
+    runs = []
+    for logdir in logdirs:
+        config, task, learner = load(logdir)
+        runs.append(Run(Path(logdir), dataclasses.replace(config, **options).resolve(), task, learner))
+    with saying_why_it_stops():
+        result = analyze(runs, output, lifetimes=values.eval_episodes, seed=values.seed)
     for file in result.files:
         print(file)
 

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ import commands
 import pytest
 from commands import TINY, contents
 
-from flp_tf import modes
+from flp_tf import main, modes
 from flp_tf.config import Config
 
 META_TEST = {"mean": float, "stderr": float, "episodes": int}
@@ -21,7 +23,7 @@ META_TEST = {"mean": float, "stderr": float, "episodes": int}
 REFUSED = {
     "task": (["--task=cosine"], ["--task=cosine", "sine"]),
     "method": (["--method=backprop"], ["--method=backprop", "dfa, feature_reuse, flp, gradient, oml"]),
-    "mode": (["--mode=test"], ["--mode=test", "evaluate", "export", "train"]),
+    "mode": (["--mode=test"], ["--mode=test", "analyze, evaluate, export, train"]),
     "rule": (["--rule=stdp"], ["--rule=stdp", "hebb, oja"]),
     "network": (["--network=300-x"], ["--network=300-x", "sine_paper", "300-300"]),
     "too many plastic layers": (["--num_plastic_layers=4"], ["--num_plastic_layers=4", "1 to 3"]),
@@ -35,6 +37,8 @@ REFUSED = {
     "curriculum lifetime": (["--curriculum=3:2"], ["--lifetime=3", "multiples of 2"]),
     "no episodes": (["--episodes=0"], ["--episodes=0", "1 or more"]),
     "negative seed": (["--seed=-1"], ["--seed=-1", "0 or more"]),
+    "large seed": (["--seed=3000000000"], ["--seed=3000000000", "2147483647 or less"]),
+    "convolution of a vector": (["--network=c4"], ["--network", "3x3"]),
     "no number": (["--episodes=many"], ["--episodes=many", "--help"]),
     "flag": (["--epsodes=6"], ["epsodes", "Did you mean: episodes", "--help"]),
     "flagfile": (["--flagfile=/nowhere.cfg"], ["/nowhere.cfg", "No such file"]),
@@ -201,6 +205,20 @@ def test_help_explains_every_flag_and_nothing_else_is_printed():
     assert "One of: flp, feature_reuse, dfa, gradient, oml" in text
     assert "--flagfile=flags/quick.cfg" in text
     assert err == ""
+
+
+def test_only_the_startup_is_quiet(capfd, monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    with main.startup():
+        os.write(2, b"oneDNN custom operations are on\n")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    os.write(2, b"out of memory\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert capfd.readouterr().err == "out of memory\n"
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    with main.startup():
+        os.write(2, b"shown on request\n")
+    assert capfd.readouterr().err == "shown on request\n"
 
 
 def test_failing_import_of_tensorflow_shows():

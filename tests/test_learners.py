@@ -152,15 +152,15 @@ def test_gradient_starts_at_the_inner_rate():
 
 
 def test_dfa_keeps_its_feedback_weights():
-    """Fixed, random and in use: `B` and `c` are not meta-learned, `beta` and all else is."""
+    """Fixed, random and in use: `B` is not meta-learned, `c`, `beta` and all else is."""
     dfa, flp = build_learner(method="dfa"), build_learner(method="flp")
     pathways = [layer.feedback for layer in dfa.network.head]
-    fixed = [weight for pathway in pathways for weight in (*pathway.kernels, *pathway.biases)]
+    fixed = [weight for pathway in pathways for weight in pathway.kernels]
     learned = {id(weight) for weight in dfa.meta_parameters}
-    assert len(fixed) == 4 and not learned & {id(weight) for weight in fixed}
+    assert len(fixed) == 2 and not learned & {id(weight) for weight in fixed}
     assert len(dfa.meta_parameters) == len(flp.meta_parameters) - len(fixed)
     groups = dfa.parameter_groups()
-    assert not groups["feedback"]
+    assert [id(weight) for weight in groups["feedback"]] == [id(c) for pathway in pathways for c in pathway.biases]
     assert len(groups["strength"]) == len(groups["plasticity"]) == 2
     episode = random_episode(dtype="float32")
     before = one_step(dfa, episode)[1]
@@ -197,7 +197,7 @@ def test_groups_cover_each_weight_once(name, num_plastic_layers, clamp_output):
     local = name in ("flp", "feature_reuse", "dfa")
     pathways = num_plastic_layers - clamp_output if local else 0
     assert len(groups["strength"]) == pathways
-    assert len(groups["feedback"]) == (0 if name == "dfa" else 2 * pathways)
+    assert len(groups["feedback"]) == (pathways if name == "dfa" else 2 * pathways)
     assert len(groups["plasticity"]) == (0 if name == "oml" else num_plastic_layers)
 
 

@@ -29,7 +29,8 @@ REGISTRIES = (ARCHITECTURES, FEEDBACK, METHODS, RULES, TASKS)
 
 def blocks(*languages: str) -> list[str]:
     """Returns the fenced blocks of some languages."""
-    return [text for language, text in re.findall(r"^```(\w+)\n(.*?)^```$", README, re.M | re.S) if language in languages]
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for language, text in found if language in languages]
 
 
 PYTHON = blocks("python")
@@ -42,7 +43,7 @@ COMMANDS = [
 
 
 @pytest.fixture
-def registries(monkeypatch):
+def registries():
     """Takes back what a block registers."""
     before = [dict(registry) for registry in REGISTRIES]
     yield

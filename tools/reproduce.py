@@ -34,6 +34,7 @@ flags.DEFINE_string("budget", "", "Of each run: episodes such as 500, or minutes
 flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume they count as they stand.")
 flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE by default.")
 flags.DEFINE_list("figures", [], "Analyses to draw; all of the table's by default.")
+flags.DEFINE_integer("adaptability_episodes", 4000, "Lifetimes for which adaptability goes on.", lower_bound=1)
 flags.DEFINE_list("flags", [], "Further flags for every run, such as --lifetime=40,--eval_episodes=4.")
 
 
@@ -123,7 +124,9 @@ def analyse(table: Table, out: Path) -> list[Path]:
         if not logdirs or (FLAGS.figures and analysis not in FLAGS.figures):
             continue
         target = out / "figures" / analysis
-        arguments = (f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}")
+        arguments = [f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}"]
+        if analysis == "adaptability":
+            arguments.append(f"--episodes={FLAGS.adaptability_episodes}")
         done = subprocess.run(command("--mode=analyze", *arguments), cwd=ROOT, capture_output=True, text=True)
         if done.returncode:
             print(f"{analysis}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)

@@ -15,8 +15,8 @@ class Feedback(keras.layers.Layer):
     Args:
         signal_size: number of entries of the feedback signal.
         strength: initial `beta`.
-        trainable: False fixes the pathway's weights (direct feedback alignment);
-            `beta` is meta-learned all the same.
+        train_kernels: False fixes the pathway's kernels (direct feedback alignment),
+            for `build_pathway` to heed; biases and `beta` are meta-learned all the same.
         activation: `"relu"` (the paper's) or `"linear"`, for `pathway` to apply.
         hidden_units: sizes of layers between the signal and `z`, for pathways that
             can have them; none in the paper.
@@ -27,7 +27,7 @@ class Feedback(keras.layers.Layer):
         self,
         signal_size: int,
         strength: float = 0.5,
-        trainable: bool = True,
+        train_kernels: bool = True,
         activation: str = "relu",
         hidden_units: Sequence[int] = (),
         **kwargs,
@@ -37,7 +37,7 @@ class Feedback(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
         self.hidden_units = tuple(hidden_units)
         self.initial_strength = strength
-        self.train_pathway = trainable
+        self.train_kernels = train_kernels
 
     def build(self, activity_shape: tuple[int, ...]) -> None:
         """Makes the weights for activities of `activity_shape`, without batch axes."""
@@ -64,6 +64,4 @@ class Feedback(keras.layers.Layer):
     @property
     def pathway_weights(self) -> list[keras.Variable]:
         """The meta-learned weights besides `beta`."""
-        if not self.train_pathway:
-            return []
         return [w for w in self.trainable_weights if w is not self.strength]

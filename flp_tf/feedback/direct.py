@@ -18,14 +18,9 @@ class DirectFeedback(Feedback):
                 name=f"kernel_{i}",
                 shape=(size_in, size_out),
                 initializer="he_normal",
-                trainable=self.train_pathway,
+                trainable=self.train_kernels,
             )
-            bias = self.add_weight(
-                name=f"bias_{i}",
-                shape=(size_out,),
-                initializer="zeros",
-                trainable=self.train_pathway,
-            )
+            bias = self.add_weight(name=f"bias_{i}", shape=(size_out,), initializer="zeros")
             self.kernels.append(kernel)
             self.biases.append(bias)
 

@@ -49,7 +49,7 @@ def _local(config, task, train_feedback: bool = True) -> Learner:
             activation=config.feedback_activation,
             hidden_units=config.feedback_units,
             strength=config.feedback_strength,
-            trainable=train_feedback,
+            train_kernels=train_feedback,
             name="feedback",
         )
         return {

@@ -21,6 +21,8 @@ from flp_tf.meta.summaries import Summaries
 from flp_tf.tasks import TASKS, Task
 
 VALIDATION_EPISODES = 10
+# A query loss above this is divergence, finite or not: no sine and no class costs it.
+MOST_LOSS = 1e6
 
 
 class Diverged(RuntimeError):
@@ -44,7 +46,8 @@ class Trainer:
     """The outer loop.
 
     An outer step draws a meta-batch of lifetimes, back-propagates their query loss
-    and applies Adam. A meta-gradient that is not finite is skipped and counted.
+    and applies Adam. A meta-gradient that is not finite, or of a loss beyond `MOST_LOSS`,
+    is skipped and counted.
 
     Args:
         config: resolved configuration.
@@ -110,7 +113,8 @@ class Trainer:
         step = self.step
         metrics, gradients = self._meta_gradient_function(step)(tf.constant(step * self.config.meta_batch))
         metrics = {name: float(value) for name, value in metrics.items()}
-        metrics["skipped"] = float(not all(math.isfinite(value) for value in metrics.values()))
+        sound = all(math.isfinite(value) for value in metrics.values()) and metrics["loss"] <= MOST_LOSS
+        metrics["skipped"] = float(not sound)
         if metrics["skipped"]:
             self.counters[1].assign_add(1)
             self.counters[2].assign_add(1)
@@ -120,8 +124,8 @@ class Trainer:
         self.counters[0].assign_add(1)
         if int(self.counters[2].numpy()) >= self.config.max_skipped:
             raise Diverged(
-                f"{self.config.max_skipped} meta-gradients in a row were not finite, the last at lifetime "
-                f"{self.episodes}; lower --plasticity_rate={self.config.plasticity_rate:g} or --plasticity_scale="
+                f"{self.config.max_skipped} meta-gradients in a row were not finite, or of a loss above {MOST_LOSS:g}; the "
+                f"last was at lifetime {self.episodes}. Lower --plasticity_rate={self.config.plasticity_rate:g} or --plasticity_scale="
                 f"{self.config.plasticity_scale:g} first, then --slow_rate={self.config.slow_rate:g}, or set --clip_norm=1"
             )
         return metrics
