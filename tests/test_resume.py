@@ -110,8 +110,8 @@ def stop(process, number: int) -> tuple[str, str]:
         if line.startswith("lifetime "):
             break
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, err
+    out, err = process.stdout.read(), process.stderr.read()
+    assert process.wait(timeout=60) == 128 + number, err
     return "".join(seen) + out, err
 
 
@@ -121,7 +121,7 @@ def test_processes_stopped_by_signals_end_where_an_undisturbed_one_does(tmp_path
     done = 0
     for number in (signal.SIGTERM, signal.SIGINT):
         out, err = stop(commands.start(*flags, f"--logdir={stopped}"), number)
-        match = re.search(r"Stopped after (\d+) of 30 lifetimes and saved; the same command continues\.", out)
+        match = re.search(r"Stopped after (\d+) lifetimes and saved; the same command continues\.", out)
         assert match and done < int(match[1]) < 30
         if done:
             assert f"Continuing {stopped} after {done} lifetimes." in out
