@@ -1,0 +1,47 @@
+"""What a meta-step costs, counted: operations of the graph, and memory of a process."""
+
+import json
+import subprocess
+import sys
+
+import commands
+import pytest
+import tensorflow as tf
+
+from flp_tf import learners, lifetime
+from flp_tf.config import Config
+from flp_tf.meta.objective import meta_gradient
+from flp_tf.tasks import TASKS
+
+
+def count_operations(meta_batch: int) -> int:
+    """Returns the operations of a meta-step's graph, those of its loops' bodies included."""
+    config = Config(num_sines=2, lifetime=16, batch_size=4, query_size=4, network="8-8", num_plastic_layers=2).resolve()
+    task = TASKS["sine"].from_config(config)
+    learner = learners.build(config, task)
+    step = tf.function(lambda episode: meta_gradient(learner, task, episode, segment_length=4), autograph=False)
+    graph = step.get_concrete_function(task.sample(0, tf.constant(0), meta_batch, "train")).graph.as_graph_def()
+    return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+
+
+def test_meta_batch_of_16_launches_what_one_lifetime_does():
+    """One graph with a leading dimension: its operations do not grow with the meta-batch."""
+    assert count_operations(16) <= 1.02 * count_operations(1)
+
+
+def peak_megabytes(engine: str, steps: int) -> float:
+    setting = {"task": "sine", "engine": engine, "num_plastic_layers": 2, "lifetime": steps, "meta_batch": 1}
+    command = [sys.executable, "tools/benchmark.py", f"--setting={json.dumps(setting)}", "--repeats=1"]
+    done = subprocess.run(command, cwd=commands.ROOT, capture_output=True, text=True, timeout=600, check=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])["peak_mb"]
+
+
+def test_memory_of_a_long_lifetime_stays_low():
+    """At T=640 the plain loop keeps 640 copies of the weights and more, the engine about 50."""
+    weights = 4 * (300 * 300 + 300) / 2**20
+    assert peak_megabytes("plain_xla", 640) - peak_megabytes("lifetime", 640) > 2 * 640 * weights
+
+
+@pytest.mark.parametrize("steps, expected", [(1, 1), (16, 4), (17, 5), (400, 20), (6400, 80)])
+def test_segments_are_as_long_as_there_are_of_them(steps, expected):
+    assert lifetime.automatic_segment_length(steps) == expected
