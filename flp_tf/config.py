@@ -53,6 +53,7 @@ class Config:
     shots: int = _field(5, "Support examples of each class.", least=1)
     image_size: int | None = _field(None, "Height and width that images are scaled to (84).", least=8)
     rotations: bool = _field(False, "Add meta-training classes rotated by 90, 180 and 270 degrees.")
+    distortion: float = _field(0.0, "Turn, scale and shift meta-training images at random, by up to this.", least=0)
     data_dir: str = _field("~/tensorflow_datasets", "Where datasets and decoded images are cached.", option=True)
     omniglot_archives: str = _field("", "Folder with official Omniglot archives, instead of a download.", option=True)
     meta_test_alphabets: tuple[str, ...] = _field((), "Alphabets kept for meta-test with --omniglot_archives.")
@@ -96,7 +97,9 @@ class Config:
     seed: int = _field(0, "Seed of the initial weights and of all episodes.", least=0, most=2**31 - 1)
 
     # Engine and reporting.
-    segment_length: int = _field(0, "Inner steps between kept states; 0: automatic, -1: keep all.", option=True, least=-1)
+    segment_length: int = _field(
+        0, "Inner steps between kept states; 0: automatic, -1: keep all.", option=True, least=-1
+    )
     jit_compile: bool = _field(True, "Compile lifetimes with XLA.", option=True)
     distribution: str = _field("none", "Devices that share a meta-batch.", DISTRIBUTIONS, option=True)
     log_every: int = _field(50, "Outer steps between two points in TensorBoard.", option=True, least=1)
@@ -134,7 +137,7 @@ class Config:
             length, colon, episodes = part.partition(":")
             if not (colon and length.isdigit() and episodes.isdigit()):
                 raise ValueError(
-                    f"--curriculum={self.curriculum} does not read; legal is LENGTH:EPISODES,... such as 40:2000,100:4000"
+                    f"--curriculum={self.curriculum} does not read; legal is LENGTH:EPISODES,..., such as 40:2000"
                 )
             phases.append((start, dataclasses.replace(self, lifetime=int(length)).resolve()))
             start += int(episodes)

@@ -18,7 +18,9 @@ class OnlineLearner(tf.Module):
         super().__init__("online_learner")
         network = learner.network
         self.slow = [weight.value for weight in network.weights]
-        self.fast = [tf.Variable(fast, trainable=False, name=f"fast_{i}") for i, fast in enumerate(learner.initial_state())]
+        self.fast = [
+            tf.Variable(fast, trainable=False, name=f"fast_{i}") for i, fast in enumerate(learner.initial_state())
+        ]
         dtype = network.compute_dtype
         x = tf.TensorSpec([None, *network.example_shape], dtype, name="x")
         y = tf.TensorSpec([None, network.head[-1].units], dtype, name="y")

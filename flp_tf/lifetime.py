@@ -79,11 +79,13 @@ def run(
         return _unroll(learner.learn, state, learner.encode(support_x), support_y, trace)
     length = min(segment_length, steps)
     if _trunk_bytes(learner, support_x) <= HOISTED_BYTES:
+
         def segment(state, features, y):
             return _unroll(learner.learn, state, features, y).state
 
         inputs = learner.encode(support_x)
     else:
+
         def segment(state, x, y):
             return _unroll(learner.learn, state, learner.encode(x), y).state
 
@@ -116,12 +118,12 @@ def _unroll(learn, state, inputs, targets, trace=None) -> Lifetime:
     steps = inputs.shape[0]
     arrays = ()
     if trace is not None:
-        specs = tf.function(trace).get_concrete_function(
-            *_specs((tf.constant(0), state, inputs[0], targets[0], state))
-        ).structured_outputs
-        arrays = tf.nest.map_structure(
-            lambda spec: tf.TensorArray(spec.dtype, steps, element_shape=spec.shape), specs
+        specs = (
+            tf.function(trace)
+            .get_concrete_function(*_specs((tf.constant(0), state, inputs[0], targets[0], state)))
+            .structured_outputs
         )
+        arrays = tf.nest.map_structure(lambda spec: tf.TensorArray(spec.dtype, steps, element_shape=spec.shape), specs)
 
     def step(t, state, arrays):
         x, y = inputs[t], targets[t]

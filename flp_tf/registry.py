@@ -1,6 +1,7 @@
 """Named choices: what a flag may say, and where users add their own."""
 
-from typing import Callable, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 T = TypeVar("T")
 

@@ -3,10 +3,10 @@
 import csv
 from pathlib import Path
 
+import helpers
 import numpy as np
 import tensorflow as tf
 
-import helpers
 from flp_tf.analysis import Run
 from flp_tf.config import Config
 from flp_tf.tasks import SPLITS, Classification, Sine

@@ -1,11 +1,11 @@
 """Adaptability: what is frozen, what goes on learning, where it is kept."""
 
-import numpy as np
-import pytest
-
 import analysis_runs as tiny
 import helpers
+import numpy as np
+import pytest
 from analysis_runs import LIFETIMES, SEED
+
 from flp_tf import modes
 from flp_tf.analysis import ANALYSES
 from flp_tf.analysis.adaptability import frozen_copy
@@ -35,9 +35,7 @@ def test_before_adaptation_it_is_feature_reuse():
     run = reused()
     config = tiny.sine_run(**ADAPTATION).config
     copy = run._replace(config=config, learner=frozen_copy(run, config))
-    errors = [
-        errors_after_lifetime(Series("", (network,)), lifetimes=LIFETIMES, seed=SEED) for network in (run, copy)
-    ]
+    errors = [errors_after_lifetime(Series("", (network,)), lifetimes=LIFETIMES, seed=SEED) for network in (run, copy)]
     np.testing.assert_allclose(*errors, rtol=1e-4)
     assert [len(group) for group in copy.learner.parameter_groups().values()] == [0, 4, 2, 2]
 

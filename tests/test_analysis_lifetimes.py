@@ -1,10 +1,10 @@
 """Learning curves, interference, alignment and update norms, against explicit loops."""
 
+import analysis_runs as tiny
 import numpy as np
 import pytest
-
-import analysis_runs as tiny
 from analysis_runs import LIFETIMES, SEED, column, mean_and_error
+
 from flp_tf.analysis import ANALYSES
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}

@@ -1,11 +1,11 @@
 """The fitted readout: its solvers, and its error beside a Python loop."""
 
+import analysis_runs as tiny
 import numpy as np
 import pytest
 import tensorflow as tf
-
-import analysis_runs as tiny
 from analysis_runs import LIFETIMES, SEED, column, mean_and_error
+
 from flp_tf.analysis import ANALYSES, readout
 
 

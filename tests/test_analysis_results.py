@@ -2,12 +2,12 @@
 
 import itertools
 
+import analysis_runs as tiny
 import numpy as np
 import pytest
 import tensorflow as tf
-
-import analysis_runs as tiny
 from analysis_runs import SEED
+
 from flp_tf.analysis import ANALYSES, figures
 from flp_tf.analysis.result import Curve
 from flp_tf.analysis.runs import Series, in_series

@@ -10,8 +10,8 @@ import tensorflow as tf
 from flp_tf import learners, lifetime, modes
 from flp_tf.config import Config
 from flp_tf.export import export
-from flp_tf.learners import FeedbackLearner
 from flp_tf.feedback import DirectFeedback
+from flp_tf.learners import FeedbackLearner
 from flp_tf.networks import Network, parse
 from flp_tf.tasks import Sine
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy_reference
 import pytest
 import tensorflow as tf
 from helpers import (
@@ -16,7 +17,6 @@ from helpers import (
     weights_by_layer,
 )
 
-import numpy_reference
 from flp_tf import lifetime
 from flp_tf.feedback import DirectFeedback
 from flp_tf.learners import FeedbackLearner

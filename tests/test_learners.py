@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import numpy_reference
 import pytest
 import tensorflow as tf
 from helpers import (
@@ -19,7 +20,6 @@ from helpers import (
     weights_by_layer,
 )
 
-import numpy_reference
 from flp_tf import losses
 from flp_tf.learners import FeedbackLearner
 from flp_tf.meta.objective import meta_gradient

@@ -1,6 +1,7 @@
 """Networks: the text that describes them, the trunk, and its arithmetic."""
 
 import numpy as np
+import numpy_reference
 import pytest
 import tensorflow as tf
 from helpers import (
@@ -13,7 +14,6 @@ from helpers import (
     weights_by_layer,
 )
 
-import numpy_reference
 from flp_tf import lifetime
 from flp_tf.layers import PlasticConv2D, PlasticDense
 from flp_tf.meta.objective import meta_gradient

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import numpy_reference
 import pytest
 import tensorflow as tf
 from helpers import (
@@ -16,7 +17,6 @@ from helpers import (
     weights_by_layer,
 )
 
-import numpy_reference
 from flp_tf import lifetime
 from flp_tf.config import Config
 from flp_tf.learners.local import PRESYNAPTIC, SIGNALS

@@ -1,11 +1,11 @@
 """Local rules and the plastic dense layer, against NumPy and against what theory says."""
 
 import numpy as np
+import numpy_reference
 import pytest
 import tensorflow as tf
 from helpers import assert_close
 
-import numpy_reference
 from flp_tf.feedback import DirectFeedback, Feedback
 from flp_tf.layers import PlasticDense
 from flp_tf.plasticity import RULES

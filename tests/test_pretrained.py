@@ -1,6 +1,5 @@
 """The networks that ship do what their result says."""
 
-import json
 from pathlib import Path
 
 import pytest

@@ -241,7 +241,7 @@ def test_skipping_stops_after_many_in_a_row_only(monkeypatch):
     for _ in range(11):
         trainer.outer_step()
     assert [int(counter.numpy()) for counter in trainer.counters] == [11, 8, 2]
-    with pytest.raises(Diverged, match="3 meta-gradients in a row were not finite, .* last was at lifetime 12"):
+    with pytest.raises(Diverged, match="3 meta-gradients in a row were not finite, .* the last was at lifetime 12"):
         trainer.outer_step()
 
 

@@ -38,7 +38,11 @@ class Table(NamedTuple):
 
 
 def _rows(rows: list[tuple[str, str, str, str]]) -> list[Cell]:
-    return [Cell(name, label, order, paper) for name, label, *pair in rows for order, paper in zip(("iid", "continual"), pair)]
+    return [
+        Cell(name, label, order, paper)
+        for name, label, *pair in rows
+        for order, paper in zip(("iid", "continual"), pair)
+    ]
 
 
 TABLE1 = Table(
@@ -62,7 +66,9 @@ TABLE1 = Table(
         "interference": [("flp2", "continual"), ("gradient3", "continual")],
         "alignment": [("flp2", "continual"), ("flp3", "continual")],
         "update_norms": [("flp2", "continual"), ("gradient3", "continual")],
-        "learning_curves": [(name, "continual") for name in ("feature_reuse", "flp2", "flp3", "gradient3", "oml3", "dfa2")],
+        "learning_curves": [
+            (name, "continual") for name in ("feature_reuse", "flp2", "flp3", "gradient3", "oml3", "dfa2")
+        ],
     },
 )
 

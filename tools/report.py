@@ -34,7 +34,9 @@ def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path
     (out / "report.md").write_text(text)
     body = markdown.markdown(text, extensions=["tables"])
     body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{_inline(out / match[1])}"', body)
-    (out / "report.html").write_text(f"<!doctype html><meta charset=utf-8><title>{table.title}</title><style>{STYLE}</style>{body}")
+    (out / "report.html").write_text(
+        f"<!doctype html><meta charset=utf-8><title>{table.title}</title><style>{STYLE}</style>{body}"
+    )
     (out / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
@@ -52,7 +54,9 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
             here = f"{row['mean']:.2g} ({row['stderr']:.1g})"
             seeds = ", ".join(map(str, row["seeds"]))
             episodes, minutes = row["episodes"] or "", f"{row['minutes']:.0f}"
-        lines.append(f"| {cell.label} | {cell.order} | {here} | {cell.paper or '-'} | {seeds} | {episodes} | {minutes} |")
+        lines.append(
+            f"| {cell.label} | {cell.order} | {here} | {cell.paper or '-'} | {seeds} | {episodes} | {minutes} |"
+        )
     notes = "With one seed the standard error is over lifetimes, with more over networks, as in the paper."
     return [*lines, "", notes]
 

@@ -30,7 +30,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("network", "compact", "compact or paper.")
 flags.DEFINE_list("seeds", ["0"], "Seeds of each cell.")
 flags.DEFINE_list("only", [], "Methods to train, such as flp2,gradient3; all by default.")
-flags.DEFINE_string("budget", "", "Of each run: episodes such as 500, or minutes such as 30m; the flagfile's by default.")
+flags.DEFINE_string(
+    "budget", "", "Of each run: episodes such as 500, or minutes such as 30m; the flagfile's by default."
+)
 flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume they count as they stand.")
 flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE by default.")
 flags.DEFINE_list("figures", [], "Analyses to draw; all of the table's by default.")

@@ -65,7 +65,11 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
     every = sorted([*given, *adapted], key=lambda series: series.config.num_plastic_layers)
     curves = [
         Curve(
-            series, "error", series.task.unit, "after the lifetime", [series.config.num_plastic_layers],
+            series,
+            "error",
+            series.task.unit,
+            "after the lifetime",
+            [series.config.num_plastic_layers],
             errors_after_lifetime(series, lifetimes=lifetimes, seed=seed)[:, None],
         )
         for series in every

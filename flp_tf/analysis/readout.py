@@ -136,9 +136,7 @@ def logistic(features: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         return k + 1, new, new + momentum * (new - weights)
 
     start = tf.zeros([features.shape[1], y.shape[1]], features.dtype)
-    return tf.while_loop(
-        lambda k, *_: k < EPOCHS, epoch, (tf.constant(0), start, start), maximum_iterations=EPOCHS
-    )[1]
+    return tf.while_loop(lambda k, *_: k < EPOCHS, epoch, (tf.constant(0), start, start), maximum_iterations=EPOCHS)[1]
 
 
 FITS: dict[Callable, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {

@@ -151,9 +151,7 @@ def require_continual(runs: Sequence[Run], analysis: str) -> None:
             )
 
 
-def measure(
-    series: Series, function: Callable[[Run, Episode], Any], *, lifetimes: int, seed: int
-) -> Any:
+def measure(series: Series, function: Callable[[Run, Episode], Any], *, lifetimes: int, seed: int) -> Any:
     """Applies a function to unseen lifetimes of every network of a series, compiled.
 
     Args:

@@ -33,9 +33,7 @@ class GradientLearner(Learner):
         gradients = inner_gradients(self, self.inner_loss, state, features, y)
         if not self.second_order:
             gradients = [tf.stop_gradient(gradient) for gradient in gradients]
-        return tuple(
-            layer.step(fast, -gradient) for layer, fast, gradient in zip(self.network.head, state, gradients)
-        )
+        return tuple(layer.step(fast, -gradient) for layer, fast, gradient in zip(self.network.head, state, gradients))
 
 
 def inner_gradients(

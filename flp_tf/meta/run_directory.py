@@ -1,11 +1,11 @@
 """The run directory: the interface between a run and all that comes after it.
 
-    config.json       everything needed to repeat the run
-    checkpoints/      meta-parameters, optimizers and counters
-    result.json       the meta-test of the finished run
-    evaluation.json   that of `--mode=evaluate`
-    export/           the SavedModel
-    events.out.*      TensorBoard
+config.json       everything needed to repeat the run
+checkpoints/      meta-parameters, optimizers and counters
+result.json       the meta-test of the finished run
+evaluation.json   that of `--mode=evaluate`
+export/           the SavedModel
+events.out.*      TensorBoard
 """
 
 import importlib.metadata

@@ -22,9 +22,7 @@ class Summaries:
 
     def __init__(self, directory: RunDirectory, trainer, enabled: bool = True):
         self.trainer = trainer
-        self.writer = (
-            tf.summary.create_file_writer(str(directory.path)) if enabled else tf.summary.create_noop_writer()
-        )
+        self.writer = tf.summary.create_file_writer(str(directory.path)) if enabled else tf.summary.create_noop_writer()
         self.enabled = enabled
         self.pending: list[dict[str, float]] = []
         self.seconds: list[float] = []

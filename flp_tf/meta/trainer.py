@@ -60,9 +60,7 @@ class Trainer:
             curriculum does not fit the task.
     """
 
-    def __init__(
-        self, config: Config, task: Task, learner: Learner, strategy: tf.distribute.Strategy | None = None
-    ):
+    def __init__(self, config: Config, task: Task, learner: Learner, strategy: tf.distribute.Strategy | None = None):
         self.config, self.task, self.learner = config, task, learner
         self.strategy = strategy or tf.distribute.get_strategy()
         replicas = self.strategy.num_replicas_in_sync
@@ -123,12 +121,18 @@ class Trainer:
             self.counters[2].assign(0)
         self.counters[0].assign_add(1)
         if int(self.counters[2].numpy()) >= self.config.max_skipped:
-            raise Diverged(
-                f"{self.config.max_skipped} meta-gradients in a row were not finite, or of a loss above {MOST_LOSS:g}; the "
-                f"last was at lifetime {self.episodes}. Lower --plasticity_rate={self.config.plasticity_rate:g} or --plasticity_scale="
-                f"{self.config.plasticity_scale:g} first, then --slow_rate={self.config.slow_rate:g}, or set --clip_norm=1"
-            )
+            raise Diverged(self._advice())
         return metrics
+
+    def _advice(self) -> str:
+        """Returns what to tell a user whose run diverges, in one line."""
+        config = self.config
+        rate = "inner_rate" if config.method in ("gradient", "oml") else "plasticity_scale"
+        return (
+            f"{config.max_skipped} meta-gradients in a row were not finite, or of a loss above {MOST_LOSS:g}; the last "
+            f"was at lifetime {self.episodes}. Lower --plasticity_rate={config.plasticity_rate:g} or "
+            f"--{rate}={getattr(config, rate):g} first, then --slow_rate={config.slow_rate:g}, or set --clip_norm=1"
+        )
 
     def _meta_gradient_function(self, step: int):
         """Returns the compiled meta-gradient of the curriculum's phase at `step`."""
@@ -209,7 +213,9 @@ def train(trainer: Trainer, directory: RunDirectory, chief: bool = True) -> None
 def _progress(trainer: Trainer, chief: bool) -> Iterator[tqdm]:
     label = f"{trainer.config.task} {trainer.config.method}({trainer.config.num_plastic_layers})"
     total = trainer.steps * trainer.config.meta_batch
-    with tqdm(total=total, initial=trainer.episodes, desc=label, unit="lifetime", disable=not chief, mininterval=1) as bar:
+    with tqdm(
+        total=total, initial=trainer.episodes, desc=label, unit="lifetime", disable=not chief, mininterval=1
+    ) as bar:
         bar.running_loss = None
         yield bar
 

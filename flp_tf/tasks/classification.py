@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from flp_tf import losses
 from flp_tf.tasks.base import SPLITS, Episode, Task
+from flp_tf.tasks.distortion import distorted
 
 # Named, because the default algorithm depends on the device and on XLA, and so would
 # the episodes.
@@ -36,6 +37,8 @@ class Classification(Task):
         continual: class after class rather than shuffled.
         rotations: whether meta-training classes turned by 90, 180 and 270 degrees are
             classes too. They belong to the split of the class they come from.
+        distortion: strength of random affine distortions of meta-training images, see
+            `distorted`; 0 for none.
 
     Attributes:
         images: by split, as tensors.
@@ -67,6 +70,7 @@ class Classification(Task):
         query_size: int = 15,
         continual: bool = False,
         rotations: bool = False,
+        distortion: float = 0.0,
     ):
         for split in SPLITS:
             check_episode(split, *images[split].shape[:2], ways, shots, query_size)
@@ -80,6 +84,7 @@ class Classification(Task):
         self.query_size = query_size * ways
         self.continual = continual
         self.rotations = rotations
+        self.distortion = distortion
 
     @classmethod
     def load_images(cls, config) -> dict[str, np.ndarray]:
@@ -93,14 +98,15 @@ class Classification(Task):
     @classmethod
     def from_config(cls, config) -> "Classification":
         images = cls.load_images(config)
-        return cls(images, config.ways, config.shots, config.query_size, config.continual, config.rotations)
+        episode = (config.ways, config.shots, config.query_size, config.continual)
+        return cls(images, *episode, config.rotations, config.distortion)
 
     def num_classes(self, split: str) -> int:
         """Returns how many classes a split has, rotated ones included."""
         return self.images[split].shape[0] * self._turns(split)
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
-        seeds = tf.unstack(tf.random.split(seed, 4, alg=RANDOM_ALGORITHM))
+        seeds = tf.unstack(tf.random.split(seed, 5, alg=RANDOM_ALGORITHM))
         images, turns, ways = self.images[split], self._turns(split), self.num_concepts
         of_class = self.shots + self.query_size // ways
         classes = _distinct(seeds[0], [self.num_classes(split)], ways)
@@ -110,6 +116,8 @@ class Classification(Task):
         if turns > 1:
             x = quarter_turned(x, classes % turns)
         x = tf.image.convert_image_dtype(x, tf.float32)
+        if self.distortion and split == "train":
+            x = distorted(x, seeds[4], self.distortion)
         labels = tf.one_hot(_distinct(seeds[2], [ways], ways), ways)
         y = tf.tile(labels[:, None], [1, of_class, 1])
         order = tf.range(self.steps) if self.continual else _distinct(seeds[3], [self.steps], self.steps)
