@@ -7,6 +7,7 @@ engines of one setting run one after the other, so that ratios share the machine
     tools/benchmark.py --json=rows.json --report=docs/performance.md
 """
 
+import functools
 import json
 import os
 import resource
@@ -26,9 +27,11 @@ flags.DEFINE_string("json", "", "Write the rows to this file.")
 flags.DEFINE_string("report", "", "Write a Markdown report here, and a plot beside it.")
 flags.DEFINE_integer("repeats", 5, "Meta-steps timed for each row, after the first.", lower_bound=1)
 flags.DEFINE_float("max_gb", 16.0, "Leave out plain loops that would need more memory than this.")
+flags.DEFINE_string("omniglot_archives", "", "Also measure the Omniglot networks, on the archives in this folder.")
 flags.DEFINE_string("setting", "", "Internal: measure this one row and print it as JSON.")
 
 ENGINES = ("plain", "plain_xla", "lifetime")
+PRECISION_RUN = "sine_continual_flp2"
 KEYS = ("task", "engine", "num_plastic_layers", "lifetime", "meta_batch")
 
 
@@ -39,7 +42,11 @@ def settings() -> list[dict]:
         cells += [(n, t, 1) for n in (1, 2, 3, 9) for t in (40, 400, 1600)]
         cells += [(3, t, m) for t in (40, 400) for m in (4, 16)] + [(3, 100, 1), (3, 6400, 1)]
     rows = [dict(zip(KEYS, ("sine", engine, *cell))) for cell in dict.fromkeys(cells) for engine in ENGINES]
-    return [row for row in rows if row["engine"] == "lifetime" or _plain_gigabytes(row) < FLAGS.max_gb]
+    rows = [row for row in rows if row["engine"] == "lifetime" or _plain_gigabytes(row) < FLAGS.max_gb]
+    if FLAGS.omniglot_archives:
+        images = [("omniglot_compact", 2), ("omniglot_paper", 1)]
+        rows += [dict(zip(KEYS, (name, engine, 2, 25, m))) for name, m in images for engine in ENGINES]
+    return rows
 
 
 def _plain_gigabytes(row: dict) -> float:
@@ -65,42 +72,84 @@ def flops(row: dict, batch: int = 32) -> float:
     return 2.0 * batch * row["lifetime"] * row["meta_batch"] * (3 * (all_layers - plastic) + 6 * plastic)
 
 
+def configuration(row: dict, **changes):
+    """Returns the resolved `Config` of a row."""
+    from flp_tf.config import Config
+
+    if row["task"] == "sine":
+        changes |= {"task": "sine", "lifetime": row["lifetime"]}
+    else:
+        size = 28 if row["task"] == "omniglot_compact" else 84
+        changes |= {"task": "omniglot", "network": row["task"], "image_size": size}
+        changes |= {"rotations": True, "omniglot_archives": FLAGS.omniglot_archives}
+    return Config(continual=True, num_plastic_layers=row["num_plastic_layers"], **changes).resolve()
+
+
 def measure(row: dict) -> dict:
     """Measures one row in this process."""
     import tensorflow as tf
 
     from flp_tf import learners, lifetime
-    from flp_tf.config import Config
     from flp_tf.meta.objective import meta_gradient
     from flp_tf.tasks import TASKS
 
-    config = Config(
-        task=row["task"], continual=True, lifetime=row["lifetime"], num_plastic_layers=row["num_plastic_layers"]
-    ).resolve()
+    config = configuration(row)
     task = TASKS[config.task].from_config(config)
     learner = learners.build(config, task)
     segments = lifetime.AUTO if row["engine"] == "lifetime" else lifetime.PLAIN
+    sample = tf.function(lambda index: task.sample(0, index, row["meta_batch"], "train"), autograph=False)
 
     @tf.function(autograph=False, jit_compile=row["engine"] != "plain")
     def step(episode):
         return meta_gradient(learner, task, episode, segments)
 
-    def timed(index: int) -> float:
-        episode = task.sample(0, tf.constant(index), row["meta_batch"], "train")
+    def timed(index: int) -> tuple[float, float]:
         began = time.perf_counter()
+        episode = sample(tf.constant(index))
+        episode.query_y.numpy()
+        drawn = time.perf_counter()
         step(episode).loss.numpy()
-        return time.perf_counter() - began
+        return time.perf_counter() - drawn, drawn - began
 
-    first = timed(0)
-    seconds = sorted(timed(1 + i) for i in range(FLAGS.repeats))
+    first, _ = timed(0)
+    seconds, data = (sorted(column) for column in zip(*[timed(1 + i) for i in range(FLAGS.repeats)]))
+    median = seconds[len(seconds) // 2]
+    images = row["meta_batch"] * (task.steps * task.batch_size + task.query_size)
     return row | {
-        "seconds_median": seconds[len(seconds) // 2],
+        "seconds_median": median,
         "seconds_min": seconds[0],
         "seconds_max": seconds[-1],
         "compile_seconds": first - seconds[0],
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "gflop_per_second": flops(row) / seconds[len(seconds) // 2] / 1e9,
+        "gflop_per_second": flops(row) / median / 1e9 if row["task"] == "sine" else None,
+        "examples_per_second": images / median,
+        "data_share": data[len(data) // 2] / (median + data[len(data) // 2]),
     }
+
+
+def precision_effect() -> list[str]:
+    """Returns a table of what a bfloat16 trunk does to the meta-gradients, by group of weights."""
+    import numpy as np
+    import tensorflow as tf
+
+    from flp_tf import pretrained
+    from flp_tf.meta.objective import meta_gradient
+
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        _, task, learner = pretrained.load(PRECISION_RUN, trunk_precision=precision)
+        step = tf.function(functools.partial(meta_gradient, learner, task), jit_compile=True, autograph=False)
+        gradients = iter(step(task.sample(0, tf.constant(0), 10, "train")).gradients)
+        groups = learner.parameter_groups()
+        found[precision] = {
+            name: np.concatenate([next(gradients).numpy().ravel() for _ in weights]) for name, weights in groups.items()
+        }
+    lines = ["| group | cosine | relative difference |", "| --- | --- | --- |"]
+    for name, exact in found["float32"].items():
+        rough = found["bfloat16"][name]
+        cosine = exact @ rough / (np.linalg.norm(exact) * np.linalg.norm(rough))
+        lines.append(f"| {name} | {cosine:.5f} | {np.linalg.norm(rough - exact) / np.linalg.norm(exact):.2g} |")
+    return lines
 
 
 def matmul_rate() -> float:
@@ -119,6 +168,7 @@ def matmul_rate() -> float:
 def in_fresh_process(row: dict) -> dict | None:
     """Measures one row in a process of its own; None, with the reason, if that fails."""
     command = [sys.executable, __file__, f"--setting={json.dumps(row)}", f"--repeats={FLAGS.repeats}"]
+    command.append(f"--omniglot_archives={FLAGS.omniglot_archives}")
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         print(f"{row} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
@@ -131,16 +181,20 @@ def table(rows: list[dict], rate: float) -> str:
     lines = [
         f"Large float32 matrix product on this machine: {rate:.0f} GFLOP/s.",
         "",
-        "| N | T | meta-batch | engine | s a meta-step (min, max) | faster than plain | GFLOP/s | compile s | peak MB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| task | N | T | meta-batch | engine | s a meta-step (min, max) | faster than plain | GFLOP/s | examples/s "
+        "| data | compile s | peak MB |",
+        "|" + " --- |" * 12,
     ]
     plain = {_cell(row): row["seconds_median"] for row in rows if row["engine"] == "plain"}
     for row in rows:
         ratio = f"{plain[_cell(row)] / row['seconds_median']:.2f}x" if _cell(row) in plain else "-"
+        rate_text = f"{row['gflop_per_second']:.0f}" if row["gflop_per_second"] else "-"
         lines.append(
-            f"| {row['num_plastic_layers']} | {row['lifetime']} | {row['meta_batch']} | {row['engine']} "
-            f"| {row['seconds_median']:.3f} ({row['seconds_min']:.3f}, {row['seconds_max']:.3f}) | {ratio} "
-            f"| {row['gflop_per_second']:.0f} | {row['compile_seconds']:.1f} | {row['peak_mb']:.0f} |"
+            f"| {row['task']} | {row['num_plastic_layers']} | {row['lifetime']} | {row['meta_batch']} "
+            f"| {row['engine']} | {row['seconds_median']:.3f} ({row['seconds_min']:.3f}, {row['seconds_max']:.3f}) "
+            f"| {ratio} "
+            f"| {rate_text} | {row['examples_per_second']:.0f} | {row['data_share']:.1%} "
+            f"| {row['compile_seconds']:.1f} | {row['peak_mb']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -156,7 +210,8 @@ def plot(rows: list[dict], path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
     for engine, marker in zip(ENGINES, "sDo"):
-        mine = [r for r in rows if r["engine"] == engine and r["num_plastic_layers"] == 3 and r["meta_batch"] == 1]
+        mine = [r for r in rows if (r["task"], r["engine"]) == ("sine", engine)]
+        mine = [r for r in mine if (r["num_plastic_layers"], r["meta_batch"]) == (3, 1)]
         mine.sort(key=lambda row: row["lifetime"])
         for axis, key in zip(axes, ("seconds_median", "peak_mb")):
             axis.plot([r["lifetime"] for r in mine], [r[key] for r in mine], marker=marker, label=engine)
@@ -176,8 +231,11 @@ def report(rows: list[dict], rate: float, path: Path) -> None:
         f"# Performance\n\nMeasured with `{command}` on {time.strftime('%Y-%m-%d')}, {cores} CPU cores, seed 0: the "
         "paper's sine network, batches of 32. `plain` is `tf.while_loop` and `GradientTape` with the trunk outside "
         "the loop, `plain_xla` the same compiled, `lifetime` this library's engine. Times on shared machines are "
-        "noise; compare within a setting. GFLOP/s counts the arithmetic without recomputation.\n\n"
-        f"{table(rows, rate)}\n\n![Time and memory against T]({picture.name})\n"
+        "noise; compare within a setting. GFLOP/s counts the arithmetic without recomputation, "
+        "data is the share of time that drawing the episode takes.\n\n"
+        f"{table(rows, rate)}\n\n## A bfloat16 trunk\n\nMeta-gradients of `--trunk_precision=bfloat16` against "
+        f"float32, the same ten lifetimes of {PRECISION_RUN}:\n\n{os.linesep.join(precision_effect())}\n\n"
+        f"## Against the length of a lifetime\n\n![Time and memory against T]({picture.name})\n"
     )
 
 
