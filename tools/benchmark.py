@@ -39,7 +39,7 @@ def settings() -> list[dict]:
     """Returns the settings of all rows."""
     cells = [(3, 400, 1)]
     if not FLAGS.quick:
-        cells += [(n, t, 1) for n in (1, 2, 3, 9) for t in (40, 400, 1600)]
+        cells += [(n, t, 1) for t in (400, 40, 1600) for n in (2, 9, 3, 1)]
         cells += [(3, t, m) for t in (40, 400) for m in (4, 16)] + [(3, 100, 1), (3, 6400, 1)]
     rows = [dict(zip(KEYS, ("sine", engine, *cell))) for cell in dict.fromkeys(cells) for engine in ENGINES]
     rows = [row for row in rows if row["engine"] == "lifetime" or _plain_gigabytes(row) < FLAGS.max_gb]
@@ -246,11 +246,13 @@ def main(argv: list[str]) -> None:
         return
     from tqdm import tqdm
 
-    rows = [row for setting in tqdm(settings(), unit="row") if (row := in_fresh_process(setting))]
-    rate = matmul_rate()
+    rate, rows = matmul_rate(), []
+    for setting in tqdm(settings(), unit="row"):
+        if row := in_fresh_process(setting):
+            rows.append(row)
+        if FLAGS.json:
+            Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows, rate))
-    if FLAGS.json:
-        Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
     if FLAGS.report:
         report(rows, rate, Path(FLAGS.report))
 
