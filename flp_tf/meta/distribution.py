@@ -21,12 +21,6 @@ def strategy(name: str) -> tf.distribute.Strategy:
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Returns whether this process writes checkpoints, events and results."""
     resolver = strategy.cluster_resolver
-    return (
-        not resolver
-        or not resolver.task_type
-        or (resolver.task_type, resolver.task_id)
-        in (
-            ("chief", 0),
-            ("worker", 0),
-        )
-    )
+    if not resolver or not resolver.task_type:
+        return True
+    return resolver.task_type in ("chief", "worker") and resolver.task_id == 0

@@ -27,7 +27,8 @@ class Summaries:
         self.pending: list[dict[str, float]] = []
         self.seconds: list[float] = []
         if enabled and trainer.step == 0:
-            values = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in _fields(trainer)}
+            fields = trainer.config.to_dict().items()
+            values = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in fields}
             with self.writer.as_default(step=0):
                 hparams.hparams(values)
 
@@ -39,8 +40,8 @@ class Summaries:
         if len(self.pending) < config.log_every and self.trainer.step < self.trainer.steps:
             return
         with self.writer.as_default(step=self.trainer.episodes):
-            for name, prefix in (("loss", "query/"), ("error", "query/")):
-                tf.summary.scalar(f"{prefix}{name}", _finite_mean(self.pending, name))
+            for name in ("loss", "error"):
+                tf.summary.scalar(f"query/{name}", _finite_mean(self.pending, name))
             for name in self.pending[0]:
                 if name.startswith("gradient_norm/"):
                     tf.summary.scalar(name, _finite_mean(self.pending, name))
@@ -86,7 +87,3 @@ def to_image(figure) -> tf.Tensor:
 def _finite_mean(rows: list[dict[str, float]], name: str) -> float:
     values = [row[name] for row in rows if np.isfinite(row[name])]
     return float(np.mean(values)) if values else float("nan")
-
-
-def _fields(trainer):
-    return trainer.config.to_dict().items()
