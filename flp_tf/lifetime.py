@@ -78,7 +78,7 @@ def run(
     if trace is not None or segment_length == PLAIN:
         return _unroll(learner.learn, state, learner.encode(support_x), support_y, trace)
     length = min(segment_length, steps)
-    if _trunk_bytes(learner, support_x) <= HOISTED_BYTES:
+    if hoists_trunk(learner, support_x):
 
         def segment(state, features, y):
             return _unroll(learner.learn, state, features, y).state
@@ -107,10 +107,10 @@ def _bytes(state) -> int:
     return sum(fast.shape.num_elements() * fast.dtype.size for fast in tf.nest.flatten(state))
 
 
-def _trunk_bytes(learner: Learner, x: tf.Tensor) -> int:
-    """Returns the size of the trunk's activities over all inner steps."""
+def hoists_trunk(learner: Learner, x: tf.Tensor) -> bool:
+    """Returns whether the trunk runs over a whole lifetime `x [T, lifetimes, batch, ...]` in one go."""
     examples = math.prod(x.shape[:3])
-    return examples * learner.network.trunk_units * x.dtype.size
+    return examples * learner.network.trunk_units * x.dtype.size <= HOISTED_BYTES
 
 
 def _unroll(learn, state, inputs, targets, trace=None) -> Lifetime:

@@ -1,15 +1,18 @@
 """Plastic convolutions against dense layers on explicit patches, and TensorFlow's own convolution."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import CLASSIFICATION, assert_close, build_learner, to_numpy
 
 from flp_tf import lifetime, losses
 from flp_tf.feedback import DirectFeedback
 from flp_tf.layers import PlasticConv2D, PlasticDense
 from flp_tf.learners import FeedbackLearner, GradientLearner
+from flp_tf.meta.objective import compiled_meta_gradient, meta_gradient
 from flp_tf.networks import Network, parse
 from flp_tf.tasks import Episode
 
@@ -176,6 +179,21 @@ def test_meta_gradients_equal_those_of_an_explicit_loop(num_plastic_layers, segm
     for weight, actual, wanted in zip(learner.meta_parameters, gradients, expected):
         assert np.abs(wanted).max() > 0, weight.path
         np.testing.assert_allclose(actual, wanted, rtol=1e-8, atol=1e-10, err_msg=weight.path)
+
+
+@pytest.mark.parametrize("method", ["flp", "gradient"])
+@pytest.mark.parametrize("trunk", ["apart", "within"])
+def test_convolutional_trunk_outside_of_xla(method, trunk, float64, monkeypatch):
+    """A hoisted one is TensorFlow's own; either way the meta-gradient is that of the plain loop."""
+    monkeypatch.setattr(lifetime, "HOISTED_BYTES", math.inf if trunk == "apart" else 0)
+    learner = build_learner(CLASSIFICATION._replace(input_shape=(7, 7, 2)), method=method, network=NETWORK)
+    data = episode(steps=5, lifetimes=2)
+    expected = meta_gradient(learner, CLASSIFICATION, data, lifetime.PLAIN)
+    function = compiled_meta_gradient(learner, CLASSIFICATION, segment_length=2)
+    operations = {operation.type for operation in function.get_concrete_function(data).graph.get_operations()}
+    assert ("Conv2D" in operations) == (trunk == "apart")
+    assert all(np.any(gradient) for gradient in expected.gradients)
+    assert_close(to_numpy(function(data)), to_numpy(expected))
 
 
 def test_gradient_method_descends_through_plastic_convolutions():

@@ -198,14 +198,19 @@ def spoil_episodes(monkeypatch, spoiled) -> None:
 
 def spoil_gradients(monkeypatch, spoiled: tf.Variable) -> None:
     """Makes the meta-gradient of one weight NaN, with a finite loss, while `spoiled`."""
-    meta_gradient = trainer_module.meta_gradient
+    compiled_meta_gradient = trainer_module.compiled_meta_gradient
 
     def spoiling(*arguments):
-        result = meta_gradient(*arguments)
-        last = result.gradients[-1] * tf.where(spoiled, np.nan, 1.0)
-        return result._replace(gradients=[*result.gradients[:-1], last])
+        meta_gradient = compiled_meta_gradient(*arguments)
 
-    monkeypatch.setattr(trainer_module, "meta_gradient", spoiling)
+        def spoilt(episode):
+            result = meta_gradient(episode)
+            last = result.gradients[-1] * tf.where(spoiled, np.nan, 1.0)
+            return result._replace(gradients=[*result.gradients[:-1], last])
+
+        return spoilt
+
+    monkeypatch.setattr(trainer_module, "compiled_meta_gradient", spoiling)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

@@ -90,18 +90,19 @@ def measure(row: dict) -> dict:
     import tensorflow as tf
 
     from flp_tf import learners, lifetime
-    from flp_tf.meta.objective import meta_gradient
+    from flp_tf.meta.objective import compiled_meta_gradient, meta_gradient
     from flp_tf.tasks import TASKS
 
     config = configuration(row)
     task = TASKS[config.task].from_config(config)
     learner = learners.build(config, task)
-    segments = lifetime.AUTO if row["engine"] == "lifetime" else lifetime.PLAIN
     sample = tf.function(lambda index: task.sample(0, index, row["meta_batch"], "train"), autograph=False)
 
-    @tf.function(autograph=False, jit_compile=row["engine"] != "plain")
-    def step(episode):
-        return meta_gradient(learner, task, episode, segments)
+    if row["engine"] == "lifetime":
+        step = compiled_meta_gradient(learner, task)
+    else:
+        plain = functools.partial(meta_gradient, learner, task, segment_length=lifetime.PLAIN)
+        step = tf.function(plain, autograph=False, jit_compile=row["engine"] == "plain_xla")
 
     def timed(index: int) -> tuple[float, float]:
         began = time.perf_counter()

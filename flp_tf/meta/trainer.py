@@ -14,7 +14,7 @@ from flp_tf.learners.base import Learner
 from flp_tf.meta.checkpoints import Checkpoints
 from flp_tf.meta.evaluation import Evaluator
 from flp_tf.meta.interruption import Interruption
-from flp_tf.meta.objective import meta_gradient
+from flp_tf.meta.objective import compiled_meta_gradient
 from flp_tf.meta.optimizer import GroupedAdam
 from flp_tf.meta.run_directory import RunDirectory
 from flp_tf.meta.summaries import Summaries
@@ -143,10 +143,7 @@ class Trainer:
 
     def _compile(self, task: Task):
         config, count = self.config, self.lifetimes_per_replica
-
-        @tf.function(autograph=False, jit_compile=config.jit_compile)
-        def lifetimes(episode):
-            return meta_gradient(self.learner, task, episode, config.segment_length)
+        lifetimes = compiled_meta_gradient(self.learner, task, config.segment_length, config.jit_compile)
 
         def on_replica(index):
             context = tf.distribute.get_replica_context()

@@ -84,6 +84,11 @@ class Network(keras.layers.Layer):
         self.feature_shape = self.input_shapes[len(self.trunk)]
         self.built = True
 
+    @property
+    def convolutional_trunk(self) -> bool:
+        """Whether the trunk has a convolution."""
+        return any(isinstance(layer, keras.layers.Conv2D) for layer in self.trunk)
+
     def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Runs the trunk.
 
