@@ -65,7 +65,7 @@ def over_lifetimes(function: Callable[[Episode], Any], task: Task, seed: int, ep
         The structure with arrays `[episodes, ...]`.
     """
     count = math.gcd(episodes, LIFETIMES_AT_ONCE)
-    parts = [function(task.sample(seed, tf.constant(i), count, split)) for i in range(0, episodes, count)]
+    parts = [function(task.compiled_sample(seed, tf.constant(i), count, split)) for i in range(0, episodes, count)]
     return tf.nest.map_structure(lambda *tensors: np.concatenate([tensor.numpy() for tensor in tensors]), *parts)
 
 

@@ -1,6 +1,7 @@
 """The contract of a task, and the structure of an episode."""
 
 import abc
+import functools
 from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple
 
@@ -90,6 +91,11 @@ class Task(abc.ABC):
         )
         time_major = [tf.einsum("mt...->tm...", part) for part in lifetimes[:2]]
         return self.with_static_shapes(Episode(*time_major, *lifetimes[2:]), count)
+
+    @functools.cached_property
+    def compiled_sample(self) -> Callable[..., Episode]:
+        """`sample`, compiled; for callers outside of a graph, to whom it is slow."""
+        return tf.function(self.sample, autograph=False)
 
     def with_static_shapes(self, episode: Episode, count: int) -> Episode:
         """Restores the static shapes that `tf.map_fn` loses and XLA needs."""
