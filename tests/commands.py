@@ -1,5 +1,6 @@
 """The command line, run from tests: in this process where that will do, else in a real one."""
 
+import json
 import os
 import subprocess
 import sys
@@ -61,3 +62,8 @@ def start(*arguments: str) -> subprocess.Popen:
 def contents(directory: Path) -> dict[str, bytes]:
     """Returns every file below a folder, by path."""
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def meta_test(path: Path) -> dict:
+    """Returns the final figures of a `result.json` or `evaluation.json`."""
+    return json.loads(path.read_text())["meta_test"]
