@@ -5,7 +5,8 @@
 
 Every cell is a run directory `OUT/NETWORK_ORDER_METHOD_seedS`. Finished runs are kept,
 interrupted ones continue (`--resume`, the default), so the command can be given again
-until the table is full.
+until the table is full. Of a finished run its `result.json` is enough: those of earlier
+sessions lie in `docs/table1` and `docs/table2`, and can be copied into OUT.
 """
 
 import json
@@ -117,23 +118,27 @@ def collect(table: Table, out: Path) -> list[dict]:
 
 
 def analyse(table: Table, out: Path) -> list[Path]:
-    """Makes the figures whose runs exist, from the first seed; returns the pictures."""
+    """Makes the figures whose runs have checkpoints, from the first seed; returns all pictures there are."""
     prefix, seed = table.networks[FLAGS.network], FLAGS.seeds[0]
     pictures = []
     for analysis, wanted in table.figures.items():
         logdirs = [out / f"{prefix}_{order}_{name}_seed{seed}" for name, order in wanted]
         logdirs = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
-        if not logdirs or (FLAGS.figures and analysis not in FLAGS.figures):
-            continue
         target = out / "figures" / analysis
-        arguments = [f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}"]
-        if analysis == "adaptability":
-            arguments.append(f"--episodes={FLAGS.adaptability_episodes}")
-        done = subprocess.run(command("--mode=analyze", *arguments), cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            print(f"{analysis}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        if logdirs and (not FLAGS.figures or analysis in FLAGS.figures):
+            draw(analysis, logdirs, target)
         pictures += sorted(target.glob("*.png"))
     return pictures
+
+
+def draw(analysis: str, logdirs: list[Path], target: Path) -> None:
+    """Runs an analysis of some runs into a folder; says why if there is none."""
+    arguments = [f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}"]
+    if analysis == "adaptability":
+        arguments.append(f"--episodes={FLAGS.adaptability_episodes}")
+    done = subprocess.run(command("--mode=analyze", *arguments), cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{analysis}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
 
 
 def main(argv: list[str]) -> None:
