@@ -82,11 +82,6 @@ def random_episode(
     return Episode(inputs(*support), targets(*support), inputs(*query), targets(*query))
 
 
-def one_lifetime(episode: Episode, i: int) -> Episode:
-    """Returns lifetime `i` of an episode, as a meta-batch of one."""
-    return Episode(*(part[:, i : i + 1] for part in episode[:2]), *(part[i : i + 1] for part in episode[2:]))
-
-
 def in_mode(function: Callable, mode: str) -> Callable:
     """Returns a function as one of `MODES`: eager, as a graph, or compiled by XLA."""
     return function if mode == "eager" else tf.function(function, autograph=False, jit_compile=mode == "xla")

@@ -14,7 +14,6 @@ from helpers import (
     build_learner,
     gradients_by_layer,
     newborn_learner,
-    one_lifetime,
     random_episode,
     to_numpy,
     weights_by_layer,
@@ -44,7 +43,7 @@ def test_gradient_step(name, num_plastic_layers, kind, float64):
     """The inner update of every synapse against derivatives of the inner loss in NumPy."""
     task, loss = LOSSES[kind]
     learner = build_learner(task, **{**METHODS[name], "num_plastic_layers": num_plastic_layers})
-    episode = one_lifetime(random_episode(task), 0)
+    episode = random_episode(task).lifetime(0)
     weights = to_numpy(weights_by_layer(learner))
     x, y = episode.support_x[0, 0].numpy(), episode.support_y[0, 0].numpy()
 
@@ -98,7 +97,7 @@ def autodiff_of_a_loop(learner, episode, second_order):
 def test_gradient_meta_gradients(second_order, num_plastic_layers, float64):
     """Meta-gradients of both orders against autodiff of an explicit loop; they are not the same."""
     learner = build_learner(method="gradient", second_order=second_order, num_plastic_layers=num_plastic_layers)
-    episode = one_lifetime(random_episode(), 0)
+    episode = random_episode().lifetime(0)
     gradients = meta_gradient(learner, REGRESSION, episode, 3).gradients
     assert_close(gradients, autodiff_of_a_loop(learner, episode, second_order))
     other = autodiff_of_a_loop(learner, episode, not second_order)
@@ -108,7 +107,7 @@ def test_gradient_meta_gradients(second_order, num_plastic_layers, float64):
 def test_second_order_by_finite_differences(float64):
     """A meta-gradient that neither tape can have wrong in the same way: NumPy, both orders deep."""
     learner = build_learner(method="gradient", second_order=True, num_plastic_layers=1)
-    episode = one_lifetime(random_episode(steps=1), 0)
+    episode = random_episode(steps=1).lifetime(0)
     weights = to_numpy(weights_by_layer(learner))
     x, y = (part[0, 0].numpy() for part in episode[:2])
     query_x, query_y = (part[0].numpy() for part in episode[2:])

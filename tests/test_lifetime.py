@@ -14,13 +14,12 @@ from helpers import (
     assert_close,
     build_learner,
     in_mode,
-    one_lifetime,
     random_episode,
     to_numpy,
 )
 
 from flp_tf import lifetime
-from flp_tf.meta.objective import meta_gradient
+from flp_tf.meta.objective import compiled_meta_gradient, meta_gradient
 
 STEPS = 8
 SEGMENT_LENGTHS = {"1": 1, "not_dividing": 3, "whole": STEPS, "auto": lifetime.AUTO}
@@ -100,9 +99,27 @@ def test_meta_batch_is_a_mean(name, float64):
     learner = build_learner(CLASSIFICATION, **METHODS[name])
     episode = random_episode(CLASSIFICATION, lifetimes=3)
     together = meta_gradient(learner, CLASSIFICATION, episode, 3)
-    alone = [meta_gradient(learner, CLASSIFICATION, one_lifetime(episode, i), 3) for i in range(3)]
+    alone = [meta_gradient(learner, CLASSIFICATION, episode.lifetime(i), 3) for i in range(3)]
     assert_close(tuple(together), tf.nest.map_structure(lambda *parts: np.mean(parts, 0), *map(tuple, alone)))
     assert len({float(single.loss) for single in alone}) == 3
+
+
+@pytest.mark.parametrize("devices", ["cpu", "gpu"])
+@pytest.mark.parametrize("name", METHODS)
+def test_compiled_meta_gradient_of_a_meta_batch(name, devices, float64, monkeypatch):
+    """One lifetime after the other (CPU) or side by side (GPU): the mean over the meta-batch."""
+    if devices == "gpu":
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
+    learner = build_learner(**METHODS[name])
+    episode = random_episode(lifetimes=3)
+    compiled = compiled_meta_gradient(learner, REGRESSION, 3, jit_compile=False)
+    assert_close(to_numpy(compiled(episode)), to_numpy(meta_gradient(learner, REGRESSION, episode)))
+
+
+def test_one_lifetime_of_an_episode():
+    episode = random_episode(lifetimes=3)
+    expected = (episode[0][:, 1:2], episode[1][:, 1:2], episode[2][1:2], episode[3][1:2])
+    assert_close(tuple(episode.lifetime(1)), expected, tolerance=0)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -31,6 +31,11 @@ class Episode(NamedTuple):
     query_x: tf.Tensor
     query_y: tf.Tensor
 
+    def lifetime(self, i: int | tf.Tensor) -> "Episode":
+        """Returns lifetime `i`, as a meta-batch of one."""
+        support = [tf.gather(part, [i], axis=1) for part in self[:2]]
+        return Episode(*support, *[tf.gather(part, [i]) for part in self[2:]])
+
 
 class Task(abc.ABC):
     """A family of episodes. Knows nothing of methods.
