@@ -15,6 +15,12 @@ import pytest  # noqa: E402
 from flp_tf.meta.trainer import Trainer  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Starts every test from the same random state, whichever tests ran before it."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture
 def float64():
     """Makes every layer that a test builds one of float64."""

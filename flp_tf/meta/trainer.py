@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -218,8 +217,8 @@ def _progress(trainer: Trainer, chief: bool) -> Iterator[tqdm]:
 
 
 def _show(bar: tqdm, metrics: dict[str, float], lifetimes: int) -> None:
-    """Moves the bar on, with a running mean of the query loss."""
-    if np.isfinite(metrics["loss"]):
+    """Moves the bar on, with a running mean of the query loss; a skipped one would hide the others."""
+    if not metrics["skipped"]:
         before = bar.running_loss if bar.running_loss is not None else metrics["loss"]
         bar.running_loss = 0.95 * before + 0.05 * metrics["loss"]
         bar.set_postfix(query_loss=f"{bar.running_loss:.4g}", refresh=False)
