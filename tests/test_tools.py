@@ -40,15 +40,24 @@ def test_reproduce_refuses_bad_input(arguments, message):
     assert done.returncode != 0 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_benchmark_measures_a_row():
-    """A row has the keys that are promised, and its GFLOP/s follow from its seconds."""
-    setting = {"task": "sine", "engine": "lifetime", "num_plastic_layers": 1, "lifetime": 20, "meta_batch": 1}
-    done = run_tool("tools/benchmark.py", f"--setting={json.dumps(setting)}", "--repeats=1")
+def test_benchmark_measures_every_engine(tmp_path):
+    """Rows have the keys that are promised, and their GFLOP/s follow from their seconds."""
+    path = tmp_path / "rows.json"
+    done = run_tool("tools/benchmark.py", "--match=^sine 1 40 1$", "--repeats=1", f"--json={path}")
     assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout.strip().splitlines()[-1])
-    assert row.items() >= setting.items()
-    assert row.keys() >= {"seconds_median", "seconds_min", "seconds_max", "compile_seconds", "peak_mb"}
+    rows = json.loads(path.read_text())
+    assert [row["engine"] for row in rows] == ["plain", "plain_xla", "lifetime"]
     # Trunk: 3 products of 993,000 weights less the output's 300; output: 6 of 300.
     weights = 11 * 300 + 4 * 300 * 300 + 2 * 300 * 900 + 300 * 300
-    flops = 2 * 32 * 20 * (3 * weights + 6 * 300)
-    assert row["gflop_per_second"] == pytest.approx(flops / row["seconds_median"] / 1e9)
+    flops = 2 * 32 * 40 * (3 * weights + 6 * 300)
+    for row in rows:
+        assert row.items() >= {"task": "sine", "num_plastic_layers": 1, "lifetime": 40, "meta_batch": 1}.items()
+        assert row.keys() >= {"seconds_median", "seconds_min", "seconds_max", "compile_seconds", "peak_mb"}
+        assert row["gflop_per_second"] == pytest.approx(flops / row["seconds_median"] / 1e9)
+        assert f"| sine | 1 | 40 | 1 | {row['engine']} | {row['seconds_median']:.3f} (" in done.stdout
+
+
+@pytest.mark.parametrize("pattern", ["(", "^nothing$"])
+def test_benchmark_refuses_a_pattern_without_rows(pattern):
+    done = run_tool("tools/benchmark.py", f"--match={pattern}")
+    assert done.returncode != 0 and f"--match={pattern}" in done.stderr and "Traceback" not in done.stderr

@@ -3,13 +3,14 @@
 Every row is measured in a fresh process, so that peak memory is its own, and the
 engines of one setting run one after the other, so that ratios share the machine's mood.
 
-    tools/benchmark.py --quick
-    tools/benchmark.py --json=rows.json --report=docs/performance.md
+    python tools/benchmark.py --quick
+    python tools/benchmark.py --json=rows.json --report=docs/performance.md
 """
 
 import functools
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -25,6 +26,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_bool("quick", False, "Only the paper's sine network at N=3, T=400: under three minutes.")
 flags.DEFINE_string("json", "", "Write the rows to this file.")
 flags.DEFINE_string("report", "", "Write a Markdown report here, and a plot beside it.")
+flags.DEFINE_string("match", "", "Only rows whose `task N T meta-batch` matches this pattern, such as 'sine 3 .* 1$'.")
 flags.DEFINE_integer("repeats", 5, "Meta-steps timed for each row, after the first.", lower_bound=1)
 flags.DEFINE_float("max_gb", 16.0, "Leave out plain loops that would need more memory than this.")
 flags.DEFINE_string("omniglot_archives", "", "Also measure the Omniglot networks, on the archives in this folder.")
@@ -46,7 +48,7 @@ def settings() -> list[dict]:
     if FLAGS.omniglot_archives:
         images = [("omniglot_compact", 2), ("omniglot_paper", 1)]
         rows += [dict(zip(KEYS, (name, engine, 2, 25, m))) for name, m in images for engine in ENGINES]
-    return rows
+    return [row for row in rows if re.search(FLAGS.match, " ".join(map(str, _cell(row))))]
 
 
 def _plain_gigabytes(row: dict) -> float:
@@ -226,7 +228,7 @@ def report(rows: list[dict], rate: float, path: Path) -> None:
     """Writes the table with the command and the date, and the plot."""
     picture = path.with_suffix(".png")
     plot(rows, picture)
-    command = "tools/benchmark.py " + " ".join(argument for argument in sys.argv[1:])
+    command = "python tools/benchmark.py " + " ".join(argument for argument in sys.argv[1:])
     cores = len(os.sched_getaffinity(0))
     path.write_text(
         f"# Performance\n\nMeasured with `{command}` on {time.strftime('%Y-%m-%d')}, {cores} CPU cores, seed 0: the "
@@ -245,10 +247,16 @@ def main(argv: list[str]) -> None:
     if FLAGS.setting:
         print(json.dumps(measure(json.loads(FLAGS.setting))))
         return
+    try:
+        wanted = settings()
+    except re.error as error:
+        sys.exit(f"--match={FLAGS.match} is no regular expression: {error}")
+    if not wanted:
+        sys.exit(f"--match={FLAGS.match} matches no row; rows are called `task N T meta-batch`, such as `sine 3 400 1`")
     from tqdm import tqdm
 
     rate, rows = matmul_rate(), []
-    for setting in tqdm(settings(), unit="row"):
+    for setting in tqdm(wanted, unit="row"):
         if row := in_fresh_process(setting):
             rows.append(row)
         if FLAGS.json:

@@ -51,7 +51,7 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
         row = found.get((cell.label, cell.order))
         here, seeds, episodes, minutes = "not run", "", "", ""
         if row:
-            here = f"{row['mean']:.2g} ({row['stderr']:.1g})"
+            here = f"{row['mean']:.3g} ({row['stderr']:.1g})"
             seeds = ", ".join(map(str, row["seeds"]))
             episodes, minutes = row["episodes"] or "", f"{row['minutes']:.0f}"
         lines.append(
