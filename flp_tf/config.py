@@ -53,6 +53,7 @@ class Config:
     shots: int = _field(5, "Support examples of each class.", least=1)
     image_size: int | None = _field(None, "Height and width that images are scaled to (84).", least=8)
     rotations: bool = _field(False, "Add meta-training classes rotated by 90, 180 and 270 degrees.")
+    mirrors: bool = _field(False, "Add mirror images of meta-training classes as classes.")
     distortion: float = _field(0.0, "Turn, scale and shift meta-training images at random, by up to this.", least=0)
     data_dir: str = _field("~/tensorflow_datasets", "Where datasets and decoded images are cached.", option=True)
     omniglot_archives: str = _field("", "Folder with official Omniglot archives, instead of a download.", option=True)

@@ -111,29 +111,38 @@ def test_same_seed_same_lifetimes_however_they_are_dealt_and_compiled():
     assert np.any(sample(task, index=5, count=4, seed=1).query_x != together.query_x)
 
 
-def test_rotations_are_meta_training_classes_of_their_own():
-    task = make(rotations=True, ways=5)
-    assert [task.num_classes(split) for split in SPLITS] == [36, 5, 6]
-    turned = {np.rot90(array[0, 0], turn).tobytes() for array in images("train")[:, None] for turn in range(4)}
-    assert len(turned) == 36
+def oriented(x, orientation):
+    """Images `[..., size, size, channels]` turned by quarters, and mirrored if beyond the fourth of them."""
+    turned = np.rot90(x, orientation % 4, axes=(-3, -2))
+    return turned[..., ::-1, :] if orientation >= 4 else turned
+
+
+@pytest.mark.parametrize(
+    "rotations, mirrors, orientations", [(True, False, range(4)), (False, True, (0, 4)), (True, True, range(8))]
+)
+def test_turned_and_mirrored_classes_are_meta_training_classes_of_their_own(rotations, mirrors, orientations):
+    task = make(rotations=rotations, mirrors=mirrors, ways=5)
+    total = 9 * len(orientations)
+    assert [task.num_classes(split) for split in SPLITS] == [total, 5, 6]
     base, seen, both = images("train")[:, :, None], set(), False
-    episode = sample(task, count=60)
-    for i in range(60):
+    assert len({oriented(drawings[1, 0], o).tobytes() for drawings in base for o in orientations}) == total
+    episode = sample(task, count=100)
+    for i in range(100):
         query = np.rint(episode.query_x[i] * 255).astype(np.uint8).reshape(5, 5, SIZE, SIZE, 1)
         found = []
         for concept in query:
             matches = [
-                (c, turn)
+                (c, o)
                 for c in range(9)
-                for turn in range(4)
-                if all(np.any(np.all(np.rot90(base[c], turn, axes=(-3, -2)) == x, axis=(1, 2, 3, 4))) for x in concept)
+                for o in orientations
+                if all(np.any(np.all(oriented(base[c], o) == x, axis=(1, 2, 3, 4))) for x in concept)
             ]
-            assert len(matches) == 1, "a class is one drawing class at one angle"
+            assert len(matches) == 1, "a class is one drawing class in one orientation"
             found += matches
         assert len(set(found)) == 5
         both |= len({c for c, _ in found}) < 5
         seen |= set(found)
-    assert len(seen) == 36 and both
+    assert len(seen) == total and both
     for split in ("validation", "test"):
         assert np.max(sample(task, split=split, count=20).query_x[:, :, 1:]) == 0
 

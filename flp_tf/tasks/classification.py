@@ -14,6 +14,7 @@ from flp_tf.tasks.distortion import distorted
 # the episodes.
 RANDOM_ALGORITHM = "philox"
 QUARTER_TURNS = 4
+MIRRORED = 2
 
 
 class Classification(Task):
@@ -37,6 +38,8 @@ class Classification(Task):
         continual: class after class rather than shuffled.
         rotations: whether meta-training classes turned by 90, 180 and 270 degrees are
             classes too. They belong to the split of the class they come from.
+        mirrors: whether mirror images of meta-training classes, turned ones included, are
+            classes too.
         distortion: strength of random affine distortions of meta-training images, see
             `distorted`; 0 for none.
 
@@ -70,6 +73,7 @@ class Classification(Task):
         query_size: int = 15,
         continual: bool = False,
         rotations: bool = False,
+        mirrors: bool = False,
         distortion: float = 0.0,
     ):
         for split in SPLITS:
@@ -84,6 +88,7 @@ class Classification(Task):
         self.query_size = query_size * ways
         self.continual = continual
         self.rotations = rotations
+        self.mirrors = mirrors
         self.distortion = distortion
 
     @classmethod
@@ -99,23 +104,25 @@ class Classification(Task):
     def from_config(cls, config) -> "Classification":
         images = cls.load_images(config)
         episode = (config.ways, config.shots, config.query_size, config.continual)
-        return cls(images, *episode, config.rotations, config.distortion)
+        return cls(images, *episode, config.rotations, config.mirrors, config.distortion)
 
     def num_classes(self, split: str) -> int:
-        """Returns how many classes a split has, rotated ones included."""
-        return self.images[split].shape[0] * self._turns(split)
+        """Returns how many classes a split has, rotated and mirrored ones included."""
+        return self.images[split].shape[0] * self._turns(split) * self._mirrors(split)
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
         seeds = tf.unstack(tf.random.split(seed, 5, alg=RANDOM_ALGORITHM))
-        images, turns, ways = self.images[split], self._turns(split), self.num_concepts
+        images, ways = self.images[split], self.num_concepts
+        turns, mirrors = self._turns(split), self._mirrors(split)
         of_class = self.shots + self.query_size // ways
         classes = _distinct(seeds[0], [self.num_classes(split)], ways)
         drawings = _distinct(seeds[1], [ways, images.shape[1]], of_class)
-        places = tf.stack([tf.tile(classes[:, None] // turns, [1, of_class]), drawings], axis=-1)
-        x = tf.gather_nd(images, places)
+        places = tf.stack([tf.tile(classes[:, None] // (turns * mirrors), [1, of_class]), drawings], axis=-1)
+        x = tf.image.convert_image_dtype(tf.gather_nd(images, places), tf.float32)
         if turns > 1:
             x = quarter_turned(x, classes % turns)
-        x = tf.image.convert_image_dtype(x, tf.float32)
+        if mirrors > 1:
+            x = mirrored(x, classes // turns % mirrors)
         if self.distortion and split == "train":
             x = distorted(x, seeds[4], self.distortion)
         labels = tf.one_hot(_distinct(seeds[2], [ways], ways), ways)
@@ -133,6 +140,9 @@ class Classification(Task):
 
     def _turns(self, split: str) -> int:
         return QUARTER_TURNS if self.rotations and split == "train" else 1
+
+    def _mirrors(self, split: str) -> int:
+        return MIRRORED if self.mirrors and split == "train" else 1
 
 
 def check_episode(split: str, classes: int, drawings: int, ways: int, shots: int, query_size: int) -> None:
@@ -156,6 +166,16 @@ def quarter_turned(images: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
     turns = tf.reshape(turns, [-1, 1, 1, 1, 1])
     images = tf.where(turns >= 2, tf.reverse(images, [2, 3]), images)
     return tf.where(turns % 2 == 1, tf.reverse(tf.transpose(images, [0, 1, 3, 2, 4]), [2]), images)
+
+
+def mirrored(images: tf.Tensor, mirrors: tf.Tensor) -> tf.Tensor:
+    """Returns images with left and right exchanged where `mirrors` is 1.
+
+    Args:
+        images: `[classes, drawings, height, width, channels]`.
+        mirrors: int32 `[classes]`, 0 or 1.
+    """
+    return tf.where(tf.reshape(mirrors, [-1, 1, 1, 1, 1]) == 1, tf.reverse(images, [3]), images)
 
 
 def _distinct(seed: tf.Tensor, shape: Sequence[int], count: int) -> tf.Tensor:
