@@ -32,9 +32,24 @@ def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
     assert "| FLP (2) | continual |" in report and "not run" in report
     assert "figures/learning_curves/learning_curves.png" in report
     assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
+    # The report alone, of the run that is there: nothing is trained, figures stay.
+    done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--figures=none")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "table.json").read_text()) == rows
+    assert "figures/learning_curves/learning_curves.png" in (tmp_path / "report.md").read_text()
 
 
-@pytest.mark.parametrize("arguments, message", [(["table9"], "table1"), (["table1", "--budget=long"], "--budget=long")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["table9"], "table1"),
+        (["table1", "--budget=long"], "--budget=long"),
+        (["table1", "--only=flp2,flp9"], "--only=flp9 is unknown; legal values: feature_reuse, flp2, flp3, gradient3"),
+        (["table1", "--figures=curves"], "--figures=curves is unknown; legal values: readout, adaptability"),
+        (["table2", "--network=big"], "--network=big is unknown; legal values: compact, paper"),
+        (["table2", "--seeds=0,x"], "--seeds=0,x"),
+    ],
+)
 def test_reproduce_refuses_bad_input(arguments, message):
     done = run_tool("tools/reproduce.py", *arguments)
     assert done.returncode != 0 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from absl import app, flags
@@ -34,9 +34,10 @@ flags.DEFINE_list("only", [], "Methods to train, such as flp2,gradient3; all by 
 flags.DEFINE_string(
     "budget", "", "Of each run: episodes such as 500, or minutes such as 30m; the flagfile's by default."
 )
+flags.DEFINE_bool("train", True, "Train what is missing; with --notrain, report what is there.")
 flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume they count as they stand.")
 flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE by default.")
-flags.DEFINE_list("figures", [], "Analyses to draw; all of the table's by default.")
+flags.DEFINE_list("figures", [], "Analyses to draw, or none; all of the table's by default.")
 flags.DEFINE_integer("adaptability_episodes", 4000, "Lifetimes for which adaptability goes on.", lower_bound=1)
 flags.DEFINE_list("flags", [], "Further flags for every run, such as --lifetime=40,--eval_episodes=4.")
 
@@ -141,18 +142,27 @@ def draw(analysis: str, logdirs: list[Path], target: Path) -> None:
         print(f"{analysis}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
 
 
+def check(flag: str, values: Iterable[str], legal: Iterable[str]) -> None:
+    """Exits with one line unless all values of a flag are legal."""
+    if unknown := [value for value in values if value not in legal]:
+        sys.exit(f"reproduce: --{flag}={','.join(unknown)} is unknown; legal values: {', '.join(legal)}")
+
+
 def main(argv: list[str]) -> None:
     if len(argv) != 2 or argv[1] not in TABLES:
         sys.exit(f"reproduce: name a table; legal values: {', '.join(TABLES)}")
     table = TABLES[argv[1]]
-    if FLAGS.network not in table.networks:
-        sys.exit(f"reproduce: --network={FLAGS.network} is unknown; legal values: {', '.join(table.networks)}")
+    check("network", [FLAGS.network], table.networks)
+    check("only", FLAGS.only, dict.fromkeys(cell.name for cell in table.cells))
+    check("figures", FLAGS.figures, [*table.figures, "none"])
+    if not all(seed.isdecimal() for seed in FLAGS.seeds):
+        sys.exit(f"reproduce: --seeds={','.join(FLAGS.seeds)} does not read; legal are integers (0,1)")
     if not re.fullmatch(r"|\d+|\d+(\.\d+)?m", FLAGS.budget):
         sys.exit(f"reproduce: --budget={FLAGS.budget} does not read; legal are episodes (500) or minutes (30m)")
     out = Path(FLAGS.out or ROOT / "runs" / argv[1]).resolve()
     for cell, seed, logdir in runs(table, out):
         started = (logdir / "config.json").exists()
-        if (logdir / "result.json").exists() or (started and not FLAGS.resume):
+        if not FLAGS.train or (logdir / "result.json").exists() or (started and not FLAGS.resume):
             continue
         print(f"== {logdir.name}", flush=True)
         train(table, cell, seed, logdir)
