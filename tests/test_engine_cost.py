@@ -29,6 +29,14 @@ def test_meta_batch_of_16_launches_what_one_lifetime_does():
     assert count_operations(16) <= 1.02 * count_operations(1)
 
 
+def test_peak_memory_is_that_of_the_process_alone():
+    """A child of a process that held much counts its own pages only; `getrusage` counts its parent's too."""
+    held = bytearray(b"1") * (256 * 2**20)
+    code = "import sys; sys.path.insert(0, 'tools'); import benchmark; print(benchmark.peak_megabytes())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=commands.ROOT, capture_output=True, text=True, check=True)
+    assert 1 < float(done.stdout) < len(held) / 2**20
+
+
 def peak_megabytes(engine: str, steps: int) -> float:
     setting = {"task": "sine", "engine": engine, "num_plastic_layers": 2, "lifetime": steps, "meta_batch": 1}
     command = [sys.executable, "tools/benchmark.py", f"--setting={json.dumps(setting)}", "--repeats=1"]
