@@ -67,7 +67,8 @@ TABLE1 = Table(
         "alignment": [("flp2", "continual"), ("flp3", "continual")],
         "update_norms": [("flp2", "continual"), ("gradient3", "continual")],
         "learning_curves": [
-            (name, "continual") for name in ("feature_reuse", "flp2", "flp3", "gradient3", "oml3", "dfa2")
+            (name, "continual")
+            for name in ("feature_reuse", "flp2", "flp3", "gradient3", "gradient3_first_order", "oml3", "dfa2")
         ],
     },
 )
@@ -87,7 +88,10 @@ TABLE2 = Table(
         ]
     ),
     figures={
-        "learning_curves": [(name, "continual") for name in ("feature_reuse", "flp2", "gradient2", "oml2")],
+        "learning_curves": [
+            (name, "continual")
+            for name in ("feature_reuse", "flp2", "gradient2", "gradient2_first_order", "oml2", "dfa2")
+        ],
         "update_norms": [("flp2", "continual"), ("gradient2", "continual")],
     },
 )
