@@ -16,7 +16,7 @@ from flp_tf.learners.base import Learner
 from flp_tf.meta import distribution
 from flp_tf.meta.checkpoints import Checkpoints
 from flp_tf.meta.evaluation import Evaluation, Evaluator
-from flp_tf.meta.run_directory import RunDirectory
+from flp_tf.meta.run_directory import RunDirectory, machine
 from flp_tf.meta.trainer import Diverged, Interrupted, Trainer, train
 from flp_tf.registry import Registry
 from flp_tf.tasks import TASKS, Task
@@ -81,7 +81,8 @@ def finish(trainer: Trainer, test_task: Task, directory: RunDirectory) -> None:
     facts = ("task", "continual", "method", "num_plastic_layers", "second_order", "episodes", "seed")
     result = {name: getattr(config, name) for name in (*facts, "eval_lifetime_scale")}
     result |= evaluation.to_dict(test_task.concept)
-    result |= {"skipped_steps": int(trainer.counters[1].numpy()), "minutes": float(trainer.seconds.numpy()) / 60}
+    result |= {"skipped_steps": int(trainer.counters[1].numpy())}
+    result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
     directory.write("result.json", result)
     export(trainer.learner, directory.export)
     print(table(config, test_task, evaluation))

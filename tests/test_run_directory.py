@@ -54,6 +54,7 @@ def test_result_json(finished_run):
         "per_sine",
         "before_lifetime",
         "eval_lifetime_scale",
+        "machine",
         "minutes",
         "second_order",
         "skipped_steps",

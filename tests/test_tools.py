@@ -30,6 +30,7 @@ def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
         assert row["episodes"] == 2 and row["seeds"] == [0]
     report = (tmp_path / "report.md").read_text()
     assert "| FLP (2) | continual |" in report and "not run" in report
+    assert result["machine"] in report.splitlines()[2]
     assert "figures/learning_curves/learning_curves.png" in report
     assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
     # The report alone, of the run that is there: nothing is trained, figures stay.

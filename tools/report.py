@@ -8,6 +8,18 @@ from pathlib import Path
 import markdown
 from experiments import Table
 
+# Of a row in table.json.
+COLUMNS = (
+    "method",
+    "num_plastic_layers",
+    "second_order",
+    "continual",
+    "mean",
+    "stderr",
+    "seeds",
+    "episodes",
+    "minutes",
+)
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}img{max-width:100%}"
     "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3em .7em;text-align:left}"
@@ -37,7 +49,8 @@ def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path
     (out / "report.html").write_text(
         f"<!doctype html><meta charset=utf-8><title>{table.title}</title><style>{STYLE}</style>{body}"
     )
-    (out / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
+    plain = [{name: row[name] for name in COLUMNS} for row in rows]
+    (out / "table.json").write_text(json.dumps(plain, indent=1) + "\n")
 
 
 def _table(table: Table, rows: list[dict]) -> list[str]:

@@ -110,6 +110,7 @@ def collect(table: Table, out: Path) -> list[dict]:
                 "seeds": [found["seed"] for found in results],
                 "episodes": results[0].get("episodes"),
                 "minutes": sum(found.get("minutes", 0.0) for found in results) / len(results),
+                "machines": sorted({found["machine"] for found in results if "machine" in found}),
                 "label": cell.label,
                 "order": cell.order,
                 "paper": cell.paper,
@@ -167,8 +168,9 @@ def main(argv: list[str]) -> None:
         print(f"== {logdir.name}", flush=True)
         train(table, cell, seed, logdir)
     rows = collect(table, out)
-    invocation = "tools/reproduce " + " ".join(sys.argv[1:])
-    write_report(table, rows, analyse(table, out), out, f"`{invocation}`, {time.strftime('%Y-%m-%d')}, CPU")
+    machines = sorted({machine for row in rows for machine in row["machines"]}) or ["machines not recorded"]
+    provenance = f"`tools/reproduce {' '.join(sys.argv[1:])}`, {time.strftime('%Y-%m-%d')}, {', '.join(machines)}"
+    write_report(table, rows, analyse(table, out), out, provenance)
     print(f"Report: {out / 'report.md'} and {out / 'report.html'}")
 
 

@@ -12,9 +12,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import tensorflow as tf
 
 from flp_tf.config import Config
 
@@ -97,3 +100,17 @@ def versions() -> dict[str, str]:
 
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"flp_tf": __version__, "python": platform.python_version(), **packages}
+
+
+def machine() -> str:
+    """Returns what computes here, such as "2 x Intel(R) Xeon(R) Processor" or "1 x NVIDIA H100"."""
+    if gpus := tf.config.list_physical_devices("GPU"):
+        return f"{len(gpus)} x {tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'GPU')}"
+    return f"{os.cpu_count()} x {_cpu_name()}"
+
+
+def _cpu_name() -> str:
+    try:
+        return re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        return platform.machine()
