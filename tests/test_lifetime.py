@@ -29,7 +29,7 @@ TRUNK = {"hoisted": math.inf, "per_segment": 0}
 @pytest.fixture
 def checkpointed(monkeypatch):
     """Makes AUTO cut small lifetimes into segments, too."""
-    monkeypatch.setattr(lifetime, "PLAIN_BYTES", 0)
+    monkeypatch.setattr(lifetime, "KEPT_BYTES", 0)
 
 
 def learn_in_python(learner, episode):
@@ -74,7 +74,8 @@ def test_checkpointed_meta_gradients_in_a_graph(name, trunk, float64, monkeypatc
     assert_close((loss, *gradients), expected)
 
 
-COMPILED = [*((name, 4) for name in METHODS), ("flp", lifetime.PLAIN), ("gradient_second_order", lifetime.PLAIN)]
+COMPILED = [*((name, 4) for name in METHODS)]
+COMPILED += [(name, length) for name in ("flp", "gradient_second_order") for length in (STEPS, lifetime.PLAIN)]
 
 
 @pytest.mark.parametrize(("name", "segment_length"), COMPILED)
@@ -270,16 +271,16 @@ def test_automatic_segment_length(steps, length):
     assert length == math.ceil(math.sqrt(steps))
 
 
-def test_auto_is_plain_for_small_lifetimes(float64, monkeypatch):
-    """AUTO keeps everything up to PLAIN_BYTES of fast weights over all steps, and no further."""
+def test_auto_keeps_all_directions_of_small_lifetimes(float64, monkeypatch):
+    """Up to KEPT_BYTES over all steps a lifetime is one segment, beyond it about sqrt(T) of them."""
     learner = build_learner()
     episode = random_episode(steps=4, lifetimes=1)
     lengths = []
-    monkeypatch.setattr(lifetime, "_checkpointed", lambda *arguments: lengths.append(arguments[-1]) or arguments[1])
+    monkeypatch.setattr(lifetime, "_segmented", lambda *arguments: lengths.append(arguments[-1]) or arguments[2])
     size = 4 * sum(to_numpy(fast).nbytes for fast in learner.initial_state(1))
-    monkeypatch.setattr(lifetime, "PLAIN_BYTES", size)
+    monkeypatch.setattr(lifetime, "KEPT_BYTES", size)
     lifetime.run(learner, episode)
-    assert not lengths
-    monkeypatch.setattr(lifetime, "PLAIN_BYTES", size - 1)
+    assert lengths == [4]
+    monkeypatch.setattr(lifetime, "KEPT_BYTES", size - 1)
     lifetime.run(learner, episode)
-    assert lengths == [2]
+    assert lengths == [4, 2]

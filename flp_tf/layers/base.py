@@ -125,15 +125,19 @@ class PlasticLayer(keras.layers.Layer):
             return activity
         return self.feedback(activity, signal)
 
-    def update(self, state: tf.Tensor, pre: tf.Tensor, post: tf.Tensor) -> tf.Tensor:
-        """Returns the fast weights after one local update, `W + alpha * rule`.
+    def direction(self, state: tf.Tensor, pre: tf.Tensor, post: tf.Tensor) -> tf.Tensor:
+        """Returns in which direction the rule moves the fast weights.
 
         Args:
             state: fast weights `[..., in, out]`.
             pre: presynaptic activity, shaped like the layer's inputs.
             post: postsynaptic activity, shaped like the layer's activity.
         """
-        return self.step(state, self.rule(state, self.presynaptic(pre), self.postsynaptic(post)))
+        return self.rule(state, self.presynaptic(pre), self.postsynaptic(post))
+
+    def update(self, state: tf.Tensor, pre: tf.Tensor, post: tf.Tensor) -> tf.Tensor:
+        """Returns the fast weights after one local update, `W + alpha * rule`; see `direction`."""
+        return self.step(state, self.direction(state, pre, post))
 
     def step(self, state: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
         """Returns `state + alpha * direction`, the only way fast weights change."""

@@ -14,6 +14,9 @@ GROUPS = ("slow", "feedback", "plasticity", "strength")
 class Learner(abc.ABC):
     """A network that learns online: `learn(state, features, y) -> state`.
 
+    A method says in which `direction` an inner step moves every synapse; how far is up
+    to the synapse's plasticity: `W <- W + alpha * direction` (paper, section 3).
+
     All methods work on one lifetime (`features [batch, ...]`) or on a meta-batch of
     them (`features [lifetimes, batch, ...]`, every state with that leading axis).
 
@@ -33,14 +36,22 @@ class Learner(abc.ABC):
         return self.network.encode(x)
 
     @abc.abstractmethod
-    def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
-        """Returns the state after one inner step.
+    def direction(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
+        """Returns in which direction one inner step moves the fast weights, shaped like them.
 
         Args:
             state: fast weights.
             features: `encode` of the inner step's examples, `[..., batch, features]`.
             y: their targets `[..., batch, outputs]`.
         """
+
+    def step(self, state: State, direction: State) -> State:
+        """Returns `W + alpha * direction` for every plastic layer."""
+        return tuple(layer.step(*pair) for layer, *pair in zip(self.network.head, state, direction))
+
+    def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
+        """Returns the state after one inner step; the arguments are those of `direction`."""
+        return self.step(state, self.direction(state, features, y))
 
     def predict(self, state: State, features: tf.Tensor) -> tf.Tensor:
         """Returns outputs `[..., batch, outputs]`; changes nothing."""

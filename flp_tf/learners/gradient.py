@@ -29,11 +29,11 @@ class GradientLearner(Learner):
         self.inner_loss = inner_loss
         self.second_order = second_order
 
-    def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
+    def direction(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
         gradients = inner_gradients(self, self.inner_loss, state, features, y)
         if not self.second_order:
             gradients = [tf.stop_gradient(gradient) for gradient in gradients]
-        return tuple(layer.step(fast, -gradient) for layer, fast, gradient in zip(self.network.head, state, gradients))
+        return tuple(-gradient for gradient in gradients)
 
 
 def inner_gradients(

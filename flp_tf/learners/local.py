@@ -46,7 +46,7 @@ class FeedbackLearner(Learner):
         self.clamp_output = clamp_output
         self.presynaptic = presynaptic
 
-    def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
+    def direction(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
         layers = self.network.head
         pre = self.network.activities(state, features)
         signal = y - pre[-1] if self.signal == "error" else y
@@ -55,4 +55,4 @@ class FeedbackLearner(Learner):
             post[-1] = y
         if self.presynaptic == "post_feedback":
             pre = [pre[0], *post]
-        return tuple(layer.update(fast, h, p) for layer, fast, h, p in zip(layers, state, pre, post))
+        return tuple(layer.direction(fast, h, p) for layer, fast, h, p in zip(layers, state, pre, post))
