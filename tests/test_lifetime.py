@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -105,14 +106,16 @@ def test_meta_batch_is_a_mean(name, float64):
     assert len({float(single.loss) for single in alone}) == 3
 
 
-@pytest.mark.parametrize("devices", ["cpu", "gpu"])
+@pytest.mark.parametrize("devices", [1, 2, 3, "gpu"])
 @pytest.mark.parametrize("name", METHODS)
 def test_compiled_meta_gradient_of_a_meta_batch(name, devices, float64, monkeypatch):
-    """One lifetime after the other (CPU) or side by side (GPU): the mean over the meta-batch."""
+    """One lifetime a core at a time (CPU) or all side by side (GPU): the mean over the meta-batch."""
     if devices == "gpu":
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
+    else:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(devices)))
     learner = build_learner(**METHODS[name])
-    episode = random_episode(lifetimes=3)
+    episode = random_episode(lifetimes=4 if devices == 2 else 3)
     compiled = compiled_meta_gradient(learner, REGRESSION, 3, jit_compile=False)
     assert_close(to_numpy(compiled(episode)), to_numpy(meta_gradient(learner, REGRESSION, episode)))
 
