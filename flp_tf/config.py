@@ -99,7 +99,11 @@ class Config:
 
     # Engine and reporting.
     segment_length: int = _field(
-        0, "Inner steps between kept states; 0: automatic, -1: keep all.", option=True, least=-1
+        0,
+        "Inner steps between kept states, --lifetime for most speed; 0: automatic, -1: by plain automatic "
+        "differentiation.",
+        option=True,
+        least=-1,
     )
     jit_compile: bool = _field(True, "Compile lifetimes with XLA.", option=True)
     distribution: str = _field("none", "Devices that share a meta-batch.", DISTRIBUTIONS, option=True)
