@@ -75,7 +75,7 @@ def run(
         state = learner.initial_state(support_x.shape[1])
     steps = support_x.shape[0]
     if trace is not None or segment_length == PLAIN:
-        return _traced(learner, state, learner.encode(support_x), support_y, trace)
+        return _plain(learner, state, learner.encode(support_x), support_y, trace)
     if segment_length == AUTO:
         small = steps * _bytes(state) <= KEPT_BYTES
         segment_length = steps if small else automatic_segment_length(steps)
@@ -132,7 +132,7 @@ def _loop(learner, state, inputs, targets, record=lambda *_: (), arrays=()) -> t
     return _while(lambda t: t < steps, step, (0, state, arrays), steps)
 
 
-def _traced(learner, state, inputs, targets, trace) -> Lifetime:
+def _plain(learner, state, inputs, targets, trace) -> Lifetime:
     """A plain lifetime, with or without a trace."""
     if trace is None:
         return Lifetime(_loop(learner, state, inputs, targets)[0])
