@@ -7,6 +7,8 @@ import sys
 import commands
 import pytest
 
+SMALL = "--flags=--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8-8,--curriculum=,--eval_episodes=2"
+
 
 def run_tool(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *arguments], cwd=commands.ROOT, capture_output=True, text=True, timeout=600)
@@ -14,8 +16,7 @@ def run_tool(*arguments: str) -> subprocess.CompletedProcess:
 
 def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
     """A budget of two lifetimes fills two cells; their numbers are those of the run directories."""
-    small = "--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8-8,--curriculum=,--eval_episodes=2"
-    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", f"--flags={small}", "--figures=learning_curves"]
+    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", SMALL, "--figures=learning_curves"]
     done = run_tool("tools/reproduce.py", "table1", *arguments)
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "table.json").read_text())
@@ -38,6 +39,21 @@ def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "table.json").read_text()) == rows
     assert "figures/learning_curves/learning_curves.png" in (tmp_path / "report.md").read_text()
+
+
+def test_reproduce_trains_runs_side_by_side(tmp_path):
+    """Two jobs, each with a log of its own: one run that trains, one that is refused."""
+    good, bad = ("sine_compact_iid_flp2_seed0", "sine_compact_continual_flp2_seed0")
+    (tmp_path / bad).write_text("a file where the run directory should be")
+    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", SMALL, "--figures=none", "--jobs=2"]
+    done = run_tool("tools/reproduce.py", "table1", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"== {good}" in done.stdout and f"== {bad}" in done.stdout
+    assert "Meta-test of flp(2)" in (tmp_path / f"{good}.log").read_text()
+    assert f"{bad} ended with 1 ({tmp_path / bad}.log says why)" in done.stderr
+    assert "--logdir" in (tmp_path / f"{bad}.log").read_text()
+    (row,) = json.loads((tmp_path / "table.json").read_text())
+    assert not row["continual"] and row["seeds"] == [0]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """One command for a table of the paper: train what is missing, evaluate, analyse, report.
 
     tools/reproduce table1 --budget=30m
-    tools/reproduce table2 --network=compact --seeds=0,1 --only=flp2,feature_reuse
+    tools/reproduce table2 --network=compact --seeds=0,1 --only=flp2,feature_reuse --jobs=2
 
 Every cell is a run directory `OUT/NETWORK_ORDER_METHOD_seedS`. Finished runs are kept,
 interrupted ones continue (`--resume`, the default), so the command can be given again
@@ -9,8 +9,12 @@ until the table is full. Of a finished run its `result.json` is enough: those of
 sessions lie in `docs/table1` and `docs/table2`, and can be copied into OUT.
 """
 
+import concurrent.futures
+import contextlib
 import json
 import math
+import os
+import queue
 import re
 import signal
 import subprocess
@@ -39,6 +43,7 @@ flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume th
 flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE by default.")
 flags.DEFINE_list("figures", [], "Analyses to draw, or none; all of the table's by default.")
 flags.DEFINE_integer("adaptability_episodes", 4000, "Lifetimes for which adaptability goes on.", lower_bound=1)
+flags.DEFINE_integer("jobs", 1, "Runs to train at a time, each on its share of the cores.", lower_bound=1)
 flags.DEFINE_list("flags", [], "Further flags for every run, such as --lifetime=40,--eval_episodes=4.")
 
 
@@ -59,20 +64,55 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "flp_tf.main", *arguments]
 
 
-def train(table: Table, cell: Cell, seed: int, logdir: Path) -> None:
-    """Trains a run to its end or to the budget; a stop at the budget leaves a checkpoint."""
-    minutes = re.fullmatch(r"(\d+(?:\.\d+)?)m", FLAGS.budget)
-    arguments = [f"--flagfile={flagfile(table, cell)}", f"--seed={seed}", f"--logdir={logdir}", *FLAGS.flags]
-    if FLAGS.budget and not minutes:
-        arguments.append(f"--episodes={int(FLAGS.budget)}")
-    process = subprocess.Popen(command(*arguments), cwd=ROOT)
-    try:
-        process.wait(timeout=60 * float(minutes[1]) if minutes else None)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
+    """Trains a run to its end or to the budget; a stop at the budget leaves a checkpoint.
+
+    Args:
+        arguments: of `flp_tf.main`.
+        logdir: the run directory.
+        shares: cores for a run to take, and to give back. If there is more than one
+            share, other runs go on beside this one, and it prints to `logdir.log`.
+    """
+    cores = shares.get()
+    print(f"== {logdir.name}", flush=True)
+    log = logdir.with_suffix(".log")
+    with log.open("a") if FLAGS.jobs > 1 else contextlib.nullcontext() as output:
+        process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=output, stderr=output)
+        # Long before TensorFlow counts the cores.
+        os.sched_setaffinity(process.pid, cores)
+        try:
+            process.wait(timeout=60 * float(FLAGS.budget[:-1]) if FLAGS.budget.endswith("m") else None)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+    shares.put(cores)
     if process.returncode not in (0, 128 + signal.SIGTERM):
-        print(f"{logdir.name} ended with {process.returncode}; it stays out of the table.", file=sys.stderr)
+        why = f" ({log} says why)" if FLAGS.jobs > 1 else ""
+        print(f"{logdir.name} ended with {process.returncode}{why}; it stays out of the table.", file=sys.stderr)
+
+
+def train_missing(table: Table, out: Path) -> None:
+    """Trains all runs that are not finished, `--jobs` at a time."""
+    out.mkdir(parents=True, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0))
+    shares = queue.Queue()
+    for job in range(FLAGS.jobs):
+        shares.put(cores[job :: FLAGS.jobs] or cores)
+    budget = [f"--episodes={FLAGS.budget}"] if FLAGS.budget.isdigit() else []
+    with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
+        training = []
+        for cell, seed, logdir in runs(table, out):
+            started = (logdir / "config.json").exists()
+            if (logdir / "result.json").exists() or (started and not FLAGS.resume):
+                continue
+            arguments = [f"--flagfile={flagfile(table, cell)}", f"--seed={seed}", f"--logdir={logdir}"]
+            training.append(pool.submit(train, [*arguments, *FLAGS.flags, *budget], logdir, shares))
+        try:
+            for run in training:
+                run.result()
+        except KeyboardInterrupt:  # The runs got it, too: they save and leave, and no other begins.
+            pool.shutdown(cancel_futures=True)
+            sys.exit(128 + signal.SIGINT)
 
 
 def result(logdir: Path) -> dict | None:
@@ -161,12 +201,8 @@ def main(argv: list[str]) -> None:
     if not re.fullmatch(r"|\d+|\d+(\.\d+)?m", FLAGS.budget):
         sys.exit(f"reproduce: --budget={FLAGS.budget} does not read; legal are episodes (500) or minutes (30m)")
     out = Path(FLAGS.out or ROOT / "runs" / argv[1]).resolve()
-    for cell, seed, logdir in runs(table, out):
-        started = (logdir / "config.json").exists()
-        if not FLAGS.train or (logdir / "result.json").exists() or (started and not FLAGS.resume):
-            continue
-        print(f"== {logdir.name}", flush=True)
-        train(table, cell, seed, logdir)
+    if FLAGS.train:
+        train_missing(table, out)
     rows = collect(table, out)
     machines = sorted({machine for row in rows for machine in row["machines"]}) or ["machines not recorded"]
     provenance = f"`tools/reproduce {' '.join(sys.argv[1:])}`, {time.strftime('%Y-%m-%d')}, {', '.join(machines)}"
