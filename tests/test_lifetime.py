@@ -106,8 +106,10 @@ def test_meta_batch_is_a_mean(name, float64):
     assert len({float(single.loss) for single in alone}) == 3
 
 
-@pytest.mark.parametrize("devices", [1, 2, 3, "gpu"])
-@pytest.mark.parametrize("name", METHODS)
+ON_DEVICES = [(name, devices) for name in METHODS for devices in (1, "gpu")] + [("flp", 2), ("flp", 3)]
+
+
+@pytest.mark.parametrize(("name", "devices"), ON_DEVICES)
 def test_compiled_meta_gradient_of_a_meta_batch(name, devices, float64, monkeypatch):
     """One lifetime a core at a time (CPU) or all side by side (GPU): the mean over the meta-batch."""
     if devices == "gpu":
