@@ -206,7 +206,6 @@ class _Segments:
 
     def backward(self, final, kept, cotangents, variables):
         """Walks the segments backwards; returns gradients by the inputs, the first state and the variables."""
-
         several = self.count > 1
 
         def retreat(k, cotangents, sums, arrays, by_inputs):

@@ -140,7 +140,7 @@ class PlasticLayer(keras.layers.Layer):
         return self.step(state, self.direction(state, pre, post))
 
     def step(self, state: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
-        """Returns `state + alpha * direction`, the only way fast weights change."""
+        """Returns `state + alpha * direction`, the only way fast weights change; `-direction` takes it back."""
         return state + self.alpha * direction
 
     @property

@@ -46,7 +46,10 @@ class Learner(abc.ABC):
         """
 
     def step(self, state: State, direction: State) -> State:
-        """Returns `W + alpha * direction` for every plastic layer."""
+        """Returns `W + alpha * direction` for every plastic layer.
+
+        Meta-gradients rely on its form: `-direction` takes a step back.
+        """
         return tuple(layer.step(*pair) for layer, *pair in zip(self.network.head, state, direction))
 
     def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
