@@ -4,6 +4,7 @@ A block of Python whose first line is `# needs: export` finds a finished run, an
 a SavedModel, at `runs/quick`.
 """
 
+import json
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ import shutil
 import commands
 import keras
 import pytest
+import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
 
@@ -68,6 +70,19 @@ def test_python_block_runs(block, finished_run, registries, tmp_path, monkeypatc
     assert len(block.splitlines()) < 20, "each example is under 20 lines"
     keras.utils.set_random_seed(0)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_what_readme_registers_trains(registries, tmp_path):
+    """Its network, task and method by their names on the command line, on longer lifetimes as well."""
+    (block,) = [block for block in PYTHON if "TASKS.register" in block]
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    own = ("--task=square_waves", "--network=narrow", "--method=bounded", "--eval_lifetime_scale=2")
+    commands.run(*commands.TINY, *own, f"--logdir={tmp_path}")
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["task"], result["method"], result["eval_lifetime_scale"]) == ("square_waves", "bounded", 2)
+    episode = TASKS["square_waves"](num_sines=2, steps=8).longer(2).sample(0, tf.constant(0), 1, "test")
+    assert len(episode.support_y) == 16
+    assert set(episode.query_y.numpy().ravel()) == {-1.0, 1.0}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,7 +1,7 @@
 """Learners: how a network changes on one inner step, one module a method.
 
-Methods share networks, tasks, lifetimes and the outer loop, and differ in `learn`
-alone; `METHODS` maps the name of one to the learner of a configuration.
+Methods share networks, tasks, lifetimes and the outer loop, and differ in
+`direction` alone; `METHODS` maps the name of one to the learner of a configuration.
 """
 
 from flp_tf.learners.base import Learner

@@ -69,7 +69,7 @@ class Sine(Task):
 
     def longer(self, scale: int) -> "Sine":
         queries = self.query_size // self.num_concepts
-        return Sine(self.num_concepts, self.steps * scale, self.batch_size, queries, self.continual)
+        return type(self)(self.num_concepts, self.steps * scale, self.batch_size, queries, self.continual)
 
     def picture(self, learner, seed: int):
         from flp_tf.tasks import pictures
