@@ -77,16 +77,18 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
     cores = shares.get()
     print(f"== {logdir.name}", flush=True)
     log = logdir.with_suffix(".log")
-    with log.open("a") if FLAGS.jobs > 1 else contextlib.nullcontext() as output:
-        process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=output, stderr=output)
-        # Long before TensorFlow counts the cores.
-        os.sched_setaffinity(process.pid, cores)
-        try:
-            process.wait(timeout=60 * float(FLAGS.budget[:-1]) if FLAGS.budget.endswith("m") else None)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-    shares.put(cores)
+    try:
+        with log.open("a") if FLAGS.jobs > 1 else contextlib.nullcontext() as output:
+            process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=output, stderr=output)
+            if cores:  # Long before TensorFlow counts them.
+                os.sched_setaffinity(process.pid, cores)
+            try:
+                process.wait(timeout=60 * float(FLAGS.budget[:-1]) if FLAGS.budget.endswith("m") else None)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+    finally:  # Without it the next run would wait for ever.
+        shares.put(cores)
     if process.returncode not in (0, 128 + signal.SIGTERM):
         why = f" ({log} says why)" if FLAGS.jobs > 1 else ""
         print(f"{logdir.name} ended with {process.returncode}{why}; it stays out of the table.", file=sys.stderr)
@@ -95,7 +97,8 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
 def train_missing(table: Table, out: Path) -> None:
     """Trains all runs that are not finished, `--jobs` at a time."""
     out.mkdir(parents=True, exist_ok=True)
-    cores = sorted(os.sched_getaffinity(0))
+    # Not every system can pin a process; runs then share all cores.
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     shares = queue.Queue()
     for job in range(FLAGS.jobs):
         shares.put(cores[job :: FLAGS.jobs] or cores)

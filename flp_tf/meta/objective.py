@@ -71,7 +71,7 @@ def compiled_meta_gradient(
     @tf.function(autograph=False)
     def few_by_few(episode):
         lifetimes = episode.query_x.shape[0]
-        together = math.gcd(lifetimes, len(os.sched_getaffinity(0)))
+        together = math.gcd(lifetimes, _cores())
 
         def few(i, total=None):
             # Nothing connects the calls, so that TensorFlow runs them in parallel.
@@ -87,6 +87,11 @@ def compiled_meta_gradient(
         return tf.nest.map_structure(lambda part: part / lifetimes, total)
 
     return few_by_few
+
+
+def _cores() -> int:
+    """Returns how many cores this process may use: all of them where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _trunk_apart(learner: Learner, task: Task, segment_length: int, whole: Callable) -> Callable:
