@@ -1,6 +1,7 @@
 """The tools run from end to end on a small budget, and report what was measured."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -93,3 +94,27 @@ def test_benchmark_measures_every_engine(tmp_path):
 def test_benchmark_refuses_a_pattern_without_rows(pattern):
     done = run_tool("tools/benchmark.py", f"--match={pattern}")
     assert done.returncode != 0 and f"--match={pattern}" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("layers, products", [(1, 8 * 3 + 6), (3, 6 * 3 + 3 * 6)])
+def test_floor_runs_the_products_that_are_needed_and_no_other(layers, products):
+    """Three a layer of the trunk, six a plastic layer and step."""
+    code = f"""
+import sys
+sys.path.insert(0, "tools")
+import benchmark, floor, tensorflow as tf
+floor.LIFETIME = 2
+sizes = benchmark.layer_sizes(9)
+runs = floor.trunk_products(sizes[:-{layers}]), floor.plastic_products(sizes[-{layers}:])
+count = 0
+for run in runs:
+    graph = tf.function(run, autograph=False).get_concrete_function().graph.as_graph_def()
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    count += sum(node.op.endswith("MatMul") or node.op.startswith("BatchMatMul") for node in nodes)
+print(count, *(float(run()) for run in runs))
+"""
+    done = run_tool("-c", code)
+    assert done.returncode == 0, done.stderr
+    count, *values = done.stdout.split()
+    assert int(count) == products
+    assert all(math.isfinite(float(value)) for value in values)

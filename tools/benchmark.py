@@ -52,13 +52,14 @@ def settings() -> list[dict]:
 
 def _plain_gigabytes(row: dict) -> float:
     """Estimates what the plain loop keeps: some six copies of the plastic weights a step."""
-    plastic = sum(a * b for a, b in zip(*_sizes(row["num_plastic_layers"])))
+    plastic = sum(a * b for a, b in layer_sizes(row["num_plastic_layers"]))
     return 1 + 24e-9 * plastic * row["lifetime"] * row["meta_batch"]
 
 
-def _sizes(layers: int) -> tuple[list[int], list[int]]:
-    sizes = [11, 300, 300, 300, 300, 300, 900, 300, 300, 1]
-    return sizes[:-1][-layers:], sizes[1:][-layers:]
+def layer_sizes(layers: int) -> list[tuple[int, int]]:
+    """Returns `(in, out)` of the last layers of the paper's sine network, which has nine."""
+    units = [11, 300, 300, 300, 300, 300, 900, 300, 300, 1]
+    return list(zip(units, units[1:]))[-layers:]
 
 
 def flops(row: dict, batch: int = 32) -> float:
@@ -68,8 +69,8 @@ def flops(row: dict, batch: int = 32) -> float:
     and four (activity and update); each is `2 * batch * in * out`. Recomputation, which
     buys memory, does not count.
     """
-    all_layers = sum(a * b for a, b in zip(*_sizes(9)))
-    plastic = sum(a * b for a, b in zip(*_sizes(row["num_plastic_layers"])))
+    all_layers = sum(a * b for a, b in layer_sizes(9))
+    plastic = sum(a * b for a, b in layer_sizes(row["num_plastic_layers"]))
     return 2.0 * batch * row["lifetime"] * row["meta_batch"] * (3 * (all_layers - plastic) + 6 * plastic)
 
 
