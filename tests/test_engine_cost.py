@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import commands
-import pytest
 import tensorflow as tf
 
-from flp_tf import learners, lifetime
+from flp_tf import learners
 from flp_tf.config import Config
 from flp_tf.meta.objective import meta_gradient
 from flp_tf.tasks import TASKS
@@ -48,8 +47,3 @@ def test_memory_of_a_long_lifetime_stays_low():
     """At T=640 the plain loop keeps 640 copies of the weights and more, the engine about 50."""
     weights = 4 * (300 * 300 + 300) / 2**20
     assert peak_megabytes("plain_xla", 640) - peak_megabytes("lifetime", 640) > 2 * 640 * weights
-
-
-@pytest.mark.parametrize("steps, expected", [(1, 1), (16, 4), (17, 5), (400, 20), (6400, 80)])
-def test_segments_are_as_long_as_there_are_of_them(steps, expected):
-    assert lifetime.automatic_segment_length(steps) == expected
