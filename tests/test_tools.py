@@ -40,6 +40,11 @@ def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "table.json").read_text()) == rows
     assert "figures/learning_curves/learning_curves.png" in (tmp_path / "report.md").read_text()
+    # A figure shows the first seed that has a checkpoint; seed 3 has none.
+    (tmp_path / "figures/learning_curves/learning_curves.png").unlink()
+    done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--seeds=3,0", *arguments[-1:])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "figures/learning_curves/learning_curves.png").exists()
 
 
 def test_reproduce_trains_runs_side_by_side(tmp_path):

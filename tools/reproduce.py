@@ -164,17 +164,21 @@ def collect(table: Table, out: Path) -> list[dict]:
 
 
 def analyse(table: Table, out: Path) -> list[Path]:
-    """Makes the figures whose runs have checkpoints, from the first seed; returns all pictures there are."""
-    prefix, seed = table.networks[FLAGS.network], FLAGS.seeds[0]
+    """Makes the figures whose runs have checkpoints; returns all pictures there are."""
     pictures = []
     for analysis, wanted in table.figures.items():
-        logdirs = [out / f"{prefix}_{order}_{name}_seed{seed}" for name, order in wanted]
-        logdirs = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
+        logdirs = [logdir for name, order in wanted if (logdir := drawable(table, out, name, order))]
         target = out / "figures" / analysis
         if logdirs and (not FLAGS.figures or analysis in FLAGS.figures):
             draw(analysis, logdirs, target)
         pictures += sorted(target.glob("*.png"))
     return pictures
+
+
+def drawable(table: Table, out: Path, name: str, order: str) -> Path | None:
+    """Returns the run of a cell whose network a figure shows: that of the first seed with a checkpoint."""
+    logdirs = [out / f"{table.networks[FLAGS.network]}_{order}_{name}_seed{seed}" for seed in FLAGS.seeds]
+    return next((logdir for logdir in logdirs if (logdir / "checkpoints").exists()), None)
 
 
 def draw(analysis: str, logdirs: list[Path], target: Path) -> None:
