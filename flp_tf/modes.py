@@ -21,7 +21,9 @@ from flp_tf.meta.trainer import Diverged, Interrupted, Trainer, train
 from flp_tf.registry import Registry
 from flp_tf.tasks import TASKS, Task
 
-ANALYSIS_FLAGS = ("seed", "eval_episodes", "episodes", "jit_compile", "checkpoint_minutes")
+# The rates and what goes with them are those of adaptability, which goes on meta-training.
+OUTER_STEP = ("feedback_rate", "plasticity_rate", "strength_rate", "warmup_steps", "clip_norm")
+ANALYSIS_FLAGS = ("seed", "eval_episodes", "episodes", "jit_compile", "checkpoint_minutes", *OUTER_STEP)
 
 
 def load(logdir: str, config: Config | None = None) -> tuple[Config, Task, Learner]:
@@ -141,7 +143,7 @@ def run_analysis(values: flags.FlagValues) -> None:
     logdirs = values.logdir.split(",")
     output = Path(values.output or Path(logdirs[0]) / "analysis" / values.analysis)
     RunDirectory(str(output)).check_writable()
-    # `--episodes` is how long adaptability goes on.
+    # `--episodes` is how long adaptability goes on, at the rates given or the run's.
     options = {name: value for name, value in given.items() if name not in ("seed", "eval_episodes")}
     runs = []
     for logdir in logdirs:

@@ -1,6 +1,7 @@
 """Adaptability: what is frozen, what goes on learning, where it is kept."""
 
 import analysis_runs as tiny
+import commands
 import helpers
 import numpy as np
 import pytest
@@ -71,3 +72,13 @@ def test_a_finished_adaptation_is_not_repeated(tmp_path, capsys):
 def test_runs_that_cannot_be_adapted_are_refused(tmp_path, method, message):
     with pytest.raises(ValueError, match=f"^--analysis=adaptability .*{message}"):
         ANALYSES["adaptability"]([tiny.sine_run(method=method)], tmp_path, lifetimes=2, seed=SEED)
+
+
+def test_rates_of_the_command_line_are_those_of_the_adaptation(tmp_path):
+    """What a run that keeps diverging is advised to lower can be lowered here, too."""
+    run, out = tmp_path / "reused", tmp_path / "out"
+    commands.run(*commands.TINY, "--method=feature_reuse", f"--logdir={run}")
+    command = ["--mode=analyze", "--analysis=adaptability", f"--logdir={run}", f"--output={out}", "--episodes=2"]
+    commands.run(*command, "--plasticity_rate=0.002", "--warmup_steps=1", "--eval_episodes=2")
+    config, _, _ = modes.load(out / "reused_flp2")
+    assert (config.plasticity_rate, config.warmup_steps, config.feedback_rate) == (0.002, 1, 0.01)
