@@ -267,7 +267,7 @@ def test_memory_between_passes(float64):
     assert 64 in kept(lifetime.PLAIN)
 
 
-LENGTHS = {1: 1, 2: 2, 4: 2, 5: 3, 40: 7, 400: 20, 401: 21, 6400: 80}
+LENGTHS = {1: 1, 2: 2, 4: 2, 5: 3, 16: 4, 17: 5, 40: 7, 400: 20, 401: 21, 6400: 80}
 
 
 @pytest.mark.parametrize(("steps", "length"), LENGTHS.items())

@@ -50,15 +50,19 @@ flags.DEFINE_list("flags", [], "Further flags for every run, such as --lifetime=
 
 def runs(table: Table, out: Path) -> Iterator[tuple[Cell, int, Path]]:
     """Yields every cell, seed and run directory."""
-    prefix = table.networks[FLAGS.network]
     for seed in map(int, FLAGS.seeds):
         for cell in table.cells:
             if not FLAGS.only or cell.name in FLAGS.only:
-                yield cell, seed, out / f"{prefix}_{cell.order}_{cell.name}_seed{seed}"
+                yield cell, seed, out / f"{experiment(table, cell.order, cell.name)}_seed{seed}"
+
+
+def experiment(table: Table, order: str, name: str) -> str:
+    """Returns what a cell's flagfile and, before the seed, its run directories are called."""
+    return f"{table.networks[FLAGS.network]}_{order}_{name}"
 
 
 def flagfile(table: Table, cell: Cell) -> Path:
-    return ROOT / "flags" / f"{table.networks[FLAGS.network]}_{cell.order}_{cell.name}.cfg"
+    return ROOT / "flags" / f"{experiment(table, cell.order, cell.name)}.cfg"
 
 
 def command(*arguments: str) -> list[str]:
@@ -177,7 +181,7 @@ def analyse(table: Table, out: Path) -> list[Path]:
 
 def drawable(table: Table, out: Path, name: str, order: str) -> Path | None:
     """Returns the run of a cell whose network a figure shows: that of the first seed with a checkpoint."""
-    logdirs = [out / f"{table.networks[FLAGS.network]}_{order}_{name}_seed{seed}" for seed in FLAGS.seeds]
+    logdirs = [out / f"{experiment(table, order, name)}_seed{seed}" for seed in FLAGS.seeds]
     return next((logdir for logdir in logdirs if (logdir / "checkpoints").exists()), None)
 
 
