@@ -9,7 +9,7 @@ from absl import flags
 
 from flp_tf import config as configuration
 from flp_tf import learners
-from flp_tf.analysis import ANALYSES, Run
+from flp_tf.analysis import ANALYSES, OUTER_FLAGS, Run
 from flp_tf.config import Config
 from flp_tf.export import export
 from flp_tf.learners.base import Learner
@@ -21,9 +21,7 @@ from flp_tf.meta.trainer import Diverged, Interrupted, Trainer, train
 from flp_tf.registry import Registry
 from flp_tf.tasks import TASKS, Task
 
-# The rates and what goes with them are those of adaptability, which goes on meta-training.
-OUTER_STEP = ("feedback_rate", "plasticity_rate", "strength_rate", "warmup_steps", "clip_norm")
-ANALYSIS_FLAGS = ("seed", "eval_episodes", "episodes", "jit_compile", "checkpoint_minutes", *OUTER_STEP)
+ANALYSIS_FLAGS = ("seed", "eval_episodes", "jit_compile")
 
 
 def load(logdir: str, config: Config | None = None) -> tuple[Config, Task, Learner]:
@@ -138,19 +136,20 @@ def run_analysis(values: flags.FlagValues) -> None:
     """Makes a figure of the paper from one run or several, their folders joined by commas."""
     analyze = ANALYSES[values.analysis]
     given = configuration.given(values)
-    for name in given.keys() - set(ANALYSIS_FLAGS):
-        raise ValueError(f"--{name} does not go with --mode=analyze; legal are {', '.join(ANALYSIS_FLAGS)}")
+    outer = {name: given.pop(name) for name in OUTER_FLAGS.get(values.analysis, ()) if name in given}
+    if unknown := given.keys() - set(ANALYSIS_FLAGS):
+        legal = ", ".join((*ANALYSIS_FLAGS, *OUTER_FLAGS.get(values.analysis, ())))
+        raise ValueError(f"--{min(unknown)} does not go with --analysis={values.analysis}; legal are {legal}")
     logdirs = values.logdir.split(",")
     output = Path(values.output or Path(logdirs[0]) / "analysis" / values.analysis)
     RunDirectory(str(output)).check_writable()
-    # `--episodes` is how long adaptability goes on, at the rates given or the run's.
-    options = {name: value for name, value in given.items() if name not in ("seed", "eval_episodes")}
+    options = {"jit_compile": values.jit_compile} if "jit_compile" in given else {}
     runs = []
     for logdir in logdirs:
         config, task, learner = load(logdir)
         runs.append(Run(Path(logdir), dataclasses.replace(config, **options).resolve(), task, learner))
     with saying_why_it_stops():
-        result = analyze(runs, output, lifetimes=values.eval_episodes, seed=values.seed)
+        result = analyze(runs, output, lifetimes=values.eval_episodes, seed=values.seed, **outer)
     for file in result.files:
         print(file)
 

@@ -82,3 +82,10 @@ def test_rates_of_the_command_line_are_those_of_the_adaptation(tmp_path):
     commands.run(*command, "--plasticity_rate=0.002", "--warmup_steps=1", "--eval_episodes=2")
     config, _, _ = modes.load(out / "reused_flp2")
     assert (config.plasticity_rate, config.warmup_steps, config.feedback_rate) == (0.002, 1, 0.01)
+    assert (config.episodes, config.strength_rate) == (2, 1e-4)  # What is not given is gentle, whatever the run had.
+
+
+def test_flags_of_the_outer_loop_go_with_no_other_analysis(tmp_path):
+    command = ["--mode=analyze", "--analysis=readout", f"--logdir={tmp_path}", "--warmup_steps=1"]
+    with pytest.raises(SystemExit, match="--warmup_steps does not go with --analysis=readout; legal are seed, "):
+        commands.run(*command)

@@ -70,7 +70,10 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
         lines.append(
             f"| {cell.label} | {cell.order} | {here} | {cell.paper or '-'} | {seeds} | {episodes} | {minutes} |"
         )
-    notes = "With one seed the standard error is over lifetimes, with more over networks, as in the paper."
+    notes = (
+        "With one seed the standard error is over lifetimes, with more over networks, as in the paper. "
+        "Figures show one network of each method: the first seed's that has a checkpoint."
+    )
     return [*lines, "", notes]
 
 

@@ -6,6 +6,7 @@ An analysis is a function `analysis(runs, output, *, lifetimes, seed) -> Result`
 * `output`, the folder that its PNG, CSV and TensorBoard events go to,
 * `lifetimes` and `seed`, which unseen lifetimes (split "test") it measures.
 
+One that goes on meta-training takes flags of the outer loop, too, those in `OUTER_FLAGS`.
 A new one is a new file here and a line in `ANALYSES`.
 """
 
@@ -24,4 +25,6 @@ ANALYSES = Registry(
     learning_curves=learning_curves.analyze,
 )
 
-__all__ = ["ANALYSES", "Result", "Run"]
+OUTER_FLAGS = {adaptability.NAME: adaptability.OUTER_FLAGS}
+
+__all__ = ["ANALYSES", "OUTER_FLAGS", "Result", "Run"]

@@ -1,7 +1,9 @@
 """Adaptability: can features meta-learned for reuse learn after all? (section 7.1)"""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -18,6 +20,10 @@ from flp_tf.networks import Network
 NAME = "adaptability"
 DEFAULT_DEPTH = 2
 METHODS = ("feature_reuse", "flp")
+# What the flags of the outer loop are here, unless given. The features are trained already:
+# at rates of 1e-3, which trained them, plasticity below the output diverges within 21 lifetimes.
+GENTLE = {"plasticity_rate": 1e-4, "strength_rate": 1e-4, "warmup_steps": 100}
+OUTER_FLAGS = ("episodes", "feedback_rate", *GENTLE, "clip_norm", "checkpoint_minutes")
 
 
 class FrozenForward(FeedbackLearner):
@@ -27,7 +33,7 @@ class FrozenForward(FeedbackLearner):
         return {**super().parameter_groups(), "slow": []}
 
 
-def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
+def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer: Any) -> Result:
     """Adds plasticity to a feature-reuse network whose forward weights stay (section 7.1).
 
     The slow forward weights of each feature-reuse run are frozen; upstream layers get
@@ -37,14 +43,15 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
 
     The adapted networks have as many plastic layers as the given FLP runs (2 if there
     are none) and are run directories in the output folder, so that an interrupted
-    analysis continues. They are meta-trained for `episodes` of the feature-reuse run's
-    configuration, at its rates and without its curriculum.
+    analysis continues. They are meta-trained as the feature-reuse run was, without its
+    curriculum and with the gentler outer steps of `GENTLE`.
 
     Args:
         runs: feature-reuse runs, and FLP runs to compare with.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
+        **outer: fields of `OUTER_FLAGS` that go on otherwise, such as `episodes`.
 
     Raises:
         ValueError: if there is no feature-reuse run, or a run of another method.
@@ -61,7 +68,7 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
     if not reused:
         raise ValueError(f"--analysis={NAME} needs a run of --method=feature_reuse in --logdir")
     depths = sorted({series.config.num_plastic_layers for series in given} - {1}) or [DEFAULT_DEPTH]
-    adapted = [adapt(series, depth, output) for series in reused for depth in depths]
+    adapted = [adapt(series, depth, output, GENTLE | outer) for series in reused for depth in depths]
     every = sorted([*given, *adapted], key=lambda series: series.config.num_plastic_layers)
     curves = [
         Curve(
@@ -78,20 +85,22 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
     return save(NAME, output, curves, figure, "plastic_layers", "tested")
 
 
-def adapt(series: Series, depth: int, output: Path) -> Series:
+def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) -> Series:
     """Meta-trains upstream feedback and plasticity of every network of a series.
 
     Args:
         series: feature-reuse networks.
         depth: plastic layers after adaptation.
         output: folder for the run directories `<run's folder>_flp<depth>`.
+        outer: fields of the configuration that go on otherwise.
 
     Returns:
         The adapted networks.
     """
     adapted = []
     for run in series.runs:
-        config = dataclasses.replace(run.config, method="flp", num_plastic_layers=depth, curriculum="")
+        changed = {"method": "flp", "num_plastic_layers": depth, "curriculum": ""}
+        config = dataclasses.replace(run.config, **changed, **outer).resolve()
         learner = frozen_copy(run, config)
         directory = RunDirectory(str(output / f"{run.path.name}_flp{depth}"))
         trainer = Trainer(config, run.task, learner)
