@@ -221,7 +221,11 @@ def from_flags(values: flags.FlagValues) -> Config:
 
 
 def given(values: flags.FlagValues, only_present: bool = True) -> dict[str, Any]:
-    """Returns the fields that the command line (or a flagfile) sets."""
+    """Returns the fields that the command line (or a flagfile) sets.
+
+    Raises:
+        ValueError: naming a flag and its legal values.
+    """
     found = {}
     for field in dataclasses.fields(Config):
         if only_present and not values[field.name].present:
@@ -229,6 +233,7 @@ def given(values: flags.FlagValues, only_present: bool = True) -> dict[str, Any]
         value, kind = values[field.name].value, _kind(field)
         if typing.get_origin(kind) is tuple:
             value = _read_tuple(field.name, value, typing.get_args(kind)[0])
+        _check(field, value)
         found[field.name] = value
     return found
 

@@ -17,11 +17,13 @@ from flp_tf.meta import distribution
 from flp_tf.meta.checkpoints import Checkpoints
 from flp_tf.meta.evaluation import Evaluation, Evaluator
 from flp_tf.meta.run_directory import RunDirectory, machine
-from flp_tf.meta.trainer import Diverged, Interrupted, Trainer, train
+from flp_tf.meta.trainer import Diverged, Interrupted, Trainer, progress, train
 from flp_tf.registry import Registry
 from flp_tf.tasks import TASKS, Task
 
 ANALYSIS_FLAGS = ("seed", "eval_episodes", "jit_compile")
+# Of a run's configuration, what stands beside its figures.
+FACTS = ("task", "continual", "method", "num_plastic_layers", "second_order", "seed", "eval_lifetime_scale")
 
 
 def load(logdir: str, config: Config | None = None) -> tuple[Config, Task, Learner]:
@@ -39,7 +41,7 @@ def load(logdir: str, config: Config | None = None) -> tuple[Config, Task, Learn
     task = TASKS[config.task].from_config(config)
     learner = learners.build(config, task)
     weights = [weight.value for weight in learner.network.weights]
-    if not Checkpoints(directory.checkpoints, weights).restore():
+    if Checkpoints(directory.checkpoints, weights).restore() is None:
         raise ValueError(f"--logdir={logdir} holds no checkpoint yet")
     return config, task, learner
 
@@ -78,8 +80,7 @@ def finish(trainer: Trainer, test_task: Task, directory: RunDirectory) -> None:
     """Ends a run: meta-test, `result.json`, SavedModel, and the table on the screen."""
     config = trainer.config
     evaluation = Evaluator(trainer.learner, test_task, config.jit_compile)(config.seed, config.eval_episodes)
-    facts = ("task", "continual", "method", "num_plastic_layers", "second_order", "episodes", "seed")
-    result = {name: getattr(config, name) for name in (*facts, "eval_lifetime_scale")}
+    result = {name: getattr(config, name) for name in (*FACTS, "episodes")}
     result |= evaluation.to_dict(test_task.concept)
     result |= {"skipped_steps": int(trainer.counters[1].numpy())}
     result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
@@ -97,10 +98,8 @@ def run_evaluation(values: flags.FlagValues) -> None:
     _, task, learner = load(values.logdir, config)
     task = task.longer(config.eval_lifetime_scale)
     evaluation = Evaluator(learner, task, config.jit_compile)(config.seed, config.eval_episodes)
-    facts = ("task", "continual", "method", "num_plastic_layers", "seed", "eval_lifetime_scale")
-    directory.write(
-        "evaluation.json", {name: getattr(config, name) for name in facts} | evaluation.to_dict(task.concept)
-    )
+    facts = {name: getattr(config, name) for name in FACTS} | progress(directory, config, learner)
+    directory.write("evaluation.json", facts | evaluation.to_dict(task.concept))
     print(table(config, task, evaluation))
 
 
@@ -141,15 +140,15 @@ def run_analysis(values: flags.FlagValues) -> None:
         legal = ", ".join((*ANALYSIS_FLAGS, *OUTER_FLAGS.get(values.analysis, ())))
         raise ValueError(f"--{min(unknown)} does not go with --analysis={values.analysis}; legal are {legal}")
     logdirs = values.logdir.split(",")
-    output = Path(values.output or Path(logdirs[0]) / "analysis" / values.analysis)
-    RunDirectory(str(output)).check_writable()
+    output = RunDirectory(values.output or str(Path(logdirs[0]) / "analysis" / values.analysis))
+    output.check_writable("output")
     options = {"jit_compile": values.jit_compile} if "jit_compile" in given else {}
     runs = []
     for logdir in logdirs:
         config, task, learner = load(logdir)
-        runs.append(Run(Path(logdir), dataclasses.replace(config, **options).resolve(), task, learner))
+        runs.append(Run(RunDirectory(logdir).path, dataclasses.replace(config, **options).resolve(), task, learner))
     with saying_why_it_stops():
-        result = analyze(runs, output, lifetimes=values.eval_episodes, seed=values.seed, **outer)
+        result = analyze(runs, output.path, lifetimes=values.eval_episodes, seed=values.seed, **outer)
     for file in result.files:
         print(file)
 

@@ -1,15 +1,18 @@
 """Adaptability: what is frozen, what goes on learning, where it is kept."""
 
+import dataclasses
+
 import analysis_runs as tiny
 import commands
 import helpers
 import numpy as np
 import pytest
+import tensorflow as tf
 from analysis_runs import LIFETIMES, SEED
 
 from flp_tf import modes
 from flp_tf.analysis import ANALYSES
-from flp_tf.analysis.adaptability import frozen_copy
+from flp_tf.analysis.adaptability import fingerprint, frozen_copy
 from flp_tf.analysis.readout import errors_after_lifetime
 from flp_tf.analysis.runs import Series
 
@@ -47,7 +50,8 @@ def test_adaptation_moves_all_but_the_forward_weights(tmp_path):
     result = ANALYSES["adaptability"]([run, flp], tmp_path, lifetimes=2, seed=SEED)
     labels = [(row["method"], row["plastic_layers"]) for row in result.rows]
     assert labels == [("feature reuse (1)", 1), ("FLP (2)", 2), ("feature reuse (1) + plasticity (2)", 2)]
-    config, _, learner = modes.load(tmp_path / "reused_flp2")
+    (adapted,) = tmp_path.glob("reused_flp2_*")
+    config, _, learner = modes.load(adapted)
     assert (config.method, config.num_plastic_layers, config.episodes) == ("flp", 2, 3)
     after = weights(learner)
     for old, new in zip(before, after):
@@ -66,6 +70,17 @@ def test_a_finished_adaptation_is_not_repeated(tmp_path, capsys):
     assert [row["plastic_layers"] for row in results[0].rows] == [1, 2]
 
 
+def test_other_features_or_flags_are_adapted_anew():
+    """Of other weights, another seed in a folder of the same name, or other outer steps nothing is kept."""
+    run, again, seed, changed = reused(), reused(), reused(seed=5), reused()
+    changed.learner.network.head[-1].kernel.assign_add(tf.ones([6, 1]))
+    first = fingerprint(run, run.config)
+    assert fingerprint(again, dataclasses.replace(run.config, log_every=1)) == first
+    others = [fingerprint(other, run.config) for other in (seed, changed)]
+    others.append(fingerprint(run, dataclasses.replace(run.config, episodes=2)))
+    assert len({first, *others}) == 4
+
+
 @pytest.mark.parametrize(
     "method, message", [("flp", "feature_reuse"), ("gradient", "feature_reuse and flp.*--logdir=runs/sine is gradient")]
 )
@@ -80,7 +95,8 @@ def test_rates_of_the_command_line_are_those_of_the_adaptation(tmp_path):
     commands.run(*commands.TINY, "--method=feature_reuse", f"--logdir={run}")
     command = ["--mode=analyze", "--analysis=adaptability", f"--logdir={run}", f"--output={out}", "--episodes=2"]
     commands.run(*command, "--plasticity_rate=0.002", "--warmup_steps=1", "--eval_episodes=2")
-    config, _, _ = modes.load(out / "reused_flp2")
+    (adapted,) = out.glob("reused_flp2_*")
+    config, _, _ = modes.load(adapted)
     assert (config.plasticity_rate, config.warmup_steps, config.feedback_rate) == (0.002, 1, 0.01)
     assert (config.episodes, config.strength_rate) == (2, 1e-4)  # What is not given is gentle, whatever the run had.
 

@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+import shutil
+import statistics
 import subprocess
 import sys
 
@@ -16,25 +19,25 @@ def run_tool(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
-    """A budget of two lifetimes fills two cells; their numbers are those of the run directories."""
-    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", SMALL, "--figures=learning_curves"]
-    done = run_tool("tools/reproduce.py", "table1", *arguments)
+    """A budget of two lifetimes fills four cells; their numbers are those of the run directories."""
+    methods = {"feature_reuse": ("feature_reuse", 1), "flp2": ("flp", 2)}
+    arguments = ["--budget=2", f"--out={tmp_path}", SMALL, f"--only={','.join(methods)}"]
+    done = run_tool("tools/reproduce.py", "table1", *arguments, "--adaptability_episodes=1", "--jobs=2")
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "table.json").read_text())
-    assert {(row["method"], row["num_plastic_layers"], row["continual"]) for row in rows} == {
-        ("flp", 2, False),
-        ("flp", 2, True),
-    }
-    for row in rows:
-        order = "continual" if row["continual"] else "iid"
-        result = json.loads((tmp_path / f"sine_compact_{order}_flp2_seed0" / "result.json").read_text())
-        assert row["mean"] == result["meta_test"]["mean"]
-        assert row["episodes"] == 2 and row["seeds"] == [0]
+    cells = [(name, order) for name in methods for order in ("iid", "continual")]
+    for row, (name, order) in zip(rows, cells, strict=True):
+        result = json.loads((tmp_path / f"sine_compact_{order}_{name}_seed0" / "result.json").read_text())
+        assert (row["method"], row["num_plastic_layers"], row["continual"]) == (*methods[name], order == "continual")
+        assert row["second_order"] is None
+        assert row["mean"] == result["meta_test"]["mean"] and row["stderr"] == result["meta_test"]["stderr"]
+        assert row["episodes"] == 2 and row["seeds"] == [0] and row["minutes"] > 0
     report = (tmp_path / "report.md").read_text()
     assert "| FLP (2) | continual |" in report and "not run" in report
     assert result["machine"] in report.splitlines()[2]
-    assert "figures/learning_curves/learning_curves.png" in report
-    assert "data:image/png;base64," in (tmp_path / "report.html").read_text()
+    figures = ("readout", "adaptability", "interference", "alignment", "update_norms", "learning_curves")
+    assert re.findall(r"\((.*\.png)\)", report) == [f"figures/{name}/{name}.png" for name in figures]
+    assert (tmp_path / "report.html").read_text().count("data:image/png;base64,") == len(figures)
     # The report alone, of the run that is there: nothing is trained, figures stay.
     done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--figures=none")
     assert done.returncode == 0, done.stderr
@@ -45,6 +48,53 @@ def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
     done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--seeds=3,0", *arguments[-1:])
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "figures/learning_curves/learning_curves.png").exists()
+
+
+def row_of(table: dict, **where) -> dict:
+    (row,) = [row for row in table if where.items() <= row.items()]
+    return row
+
+
+def test_reproduce_tells_what_stopped_runs_are(tmp_path):
+    """A run without its end counts with the lifetimes it had, beside a finished one of another seed."""
+    logdir = "sine_compact_continual_gradient3_first_order_seed{}"
+    flags = [*commands.TINY, "--method=gradient", "--nosecond_order", "--num_plastic_layers=2", "--inner_rate=0.001"]
+    commands.run(*flags, "--seed=0", f"--logdir={tmp_path / logdir.format(0)}")
+    finished = json.loads((tmp_path / logdir.format(0) / "result.json").read_text())
+    shutil.copytree(tmp_path / logdir.format(0), tmp_path / logdir.format(1))
+    stopped = tmp_path / logdir.format(1)
+    (stopped / "result.json").unlink()
+    for path in stopped.glob("checkpoints/ckpt-6.*"):  # What is left are those after lifetimes 4 and 5.
+        path.unlink()
+    config = json.loads((stopped / "config.json").read_text())
+    (stopped / "config.json").write_text(json.dumps(config | {"seed": 1}))
+    arguments = ["--notrain", f"--out={tmp_path}", "--figures=none", "--seeds=0,1", "--flags=--eval_episodes=3"]
+    done = run_tool("tools/reproduce.py", "table1", *arguments)
+    assert done.returncode == 0, done.stderr
+    row = row_of(json.loads((tmp_path / "table.json").read_text()), method="gradient", continual=True)
+    measured = json.loads((stopped / "evaluation.json").read_text())
+    assert measured["meta_test"]["episodes"] == 3 and measured["episodes"] == 5
+    assert row["second_order"] is False and row["seeds"] == [0, 1] and row["episodes"] == 5
+    assert row["minutes"] == pytest.approx((finished["minutes"] + measured["minutes"]) / 2)
+    assert 0 < measured["minutes"] < finished["minutes"]
+    means = [finished["meta_test"]["mean"], measured["meta_test"]["mean"]]
+    assert row["mean"] == pytest.approx(statistics.mean(means))
+    assert row["stderr"] == pytest.approx(statistics.stdev(means) / math.sqrt(2))
+    assert "| 0, 1 | 5 of 6 |" in (tmp_path / "report.md").read_text()
+
+
+def test_reproduce_leaves_out_a_figure_that_failed(tmp_path):
+    """What an earlier call drew is not of these runs."""
+    run = tmp_path / "sine_compact_continual_flp2_seed0"
+    commands.run(*commands.TINY, f"--logdir={run}")
+    stale = tmp_path / "figures" / "alignment" / "alignment.png"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"of another day")
+    for path in run.glob("checkpoints/*.data*"):
+        path.write_bytes(b"")
+    done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--figures=alignment")
+    assert done.returncode == 0 and "alignment ended with 1" in done.stderr
+    assert ".png" not in (tmp_path / "report.md").read_text() and stale.exists()
 
 
 def test_reproduce_trains_runs_side_by_side(tmp_path):

@@ -63,7 +63,7 @@ TABLE1 = Table(
     figures={
         "readout": [("feature_reuse", "continual"), ("flp2", "continual"), ("flp3", "continual")],
         "adaptability": [("feature_reuse", "continual"), ("flp2", "continual")],
-        "interference": [("flp2", "continual"), ("gradient3", "continual")],
+        "interference": [("flp2", "continual"), ("gradient3", "continual"), ("gradient3_first_order", "continual")],
         "alignment": [("flp2", "continual"), ("flp3", "continual")],
         "update_norms": [("flp2", "continual"), ("gradient3", "continual")],
         "learning_curves": [

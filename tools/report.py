@@ -66,7 +66,8 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
         if row:
             here = f"{row['mean']:.3g} ({row['stderr']:.1g})"
             seeds = ", ".join(map(str, row["seeds"]))
-            episodes, minutes = row["episodes"] or "", f"{row['minutes']:.0f}"
+            episodes = str(row["episodes"]) + f" of {row['planned']}" * (row["episodes"] < row["planned"])
+            minutes = "-" if row["minutes"] is None else f"{row['minutes']:.0f}"
         lines.append(
             f"| {cell.label} | {cell.order} | {here} | {cell.paper or '-'} | {seeds} | {episodes} | {minutes} |"
         )

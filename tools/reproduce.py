@@ -95,7 +95,10 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
         shares.put(cores)
     if process.returncode not in (0, 128 + signal.SIGTERM):
         why = f" ({log} says why)" if FLAGS.jobs > 1 else ""
-        print(f"{logdir.name} ended with {process.returncode}{why}; it stays out of the table.", file=sys.stderr)
+        print(
+            f"{logdir.name} ended with {process.returncode}{why}; the table has its last checkpoint, if there is one.",
+            file=sys.stderr,
+        )
 
 
 def train_missing(table: Table, out: Path) -> None:
@@ -120,16 +123,22 @@ def train_missing(table: Table, out: Path) -> None:
                 run.result()
         except KeyboardInterrupt:  # The runs got it, too: they save and leave, and no other begins.
             pool.shutdown(cancel_futures=True)
-            sys.exit(128 + signal.SIGINT)
+            raise
+
+
+def measuring() -> list[str]:
+    """Returns those of `--flags` that go with evaluation and analysis, too."""
+    return [flag for flag in FLAGS.flags if flag.startswith("--eval_episodes=")]
 
 
 def result(logdir: Path) -> dict | None:
-    """Returns the meta-test of a run, evaluating one that was stopped at its budget."""
+    """Returns the meta-test of a run and the lifetimes planned, evaluating one that did not come to its end."""
     if not (logdir / "result.json").exists() and (logdir / "checkpoints").exists():
-        subprocess.run(command("--mode=evaluate", f"--logdir={logdir}"), cwd=ROOT, check=False)
+        subprocess.run(command("--mode=evaluate", f"--logdir={logdir}", *measuring()), cwd=ROOT, check=False)
     for name in ("result.json", "evaluation.json"):
         if (logdir / name).exists():
-            return json.loads((logdir / name).read_text())
+            planned = json.loads((logdir / "config.json").read_text())["episodes"]
+            return {"planned": planned, **json.loads((logdir / name).read_text())}
     return None
 
 
@@ -147,18 +156,20 @@ def collect(table: Table, out: Path) -> list[dict]:
             stderr = math.sqrt(sum((m - mean) ** 2 for m in means) / (len(means) - 1) / len(means))
         else:
             stderr = results[0]["meta_test"]["stderr"]
+        minutes = [found["minutes"] for found in results if "minutes" in found]
         rows.append(
             {
                 "method": results[0]["method"],
                 "num_plastic_layers": results[0]["num_plastic_layers"],
-                "second_order": results[0].get("second_order") if results[0]["method"] in ("gradient", "oml") else None,
+                "second_order": results[0]["second_order"] if results[0]["method"] in ("gradient", "oml") else None,
                 "continual": cell.order == "continual",
                 "mean": mean,
                 "stderr": stderr,
                 "seeds": [found["seed"] for found in results],
-                "episodes": results[0].get("episodes"),
-                "minutes": sum(found.get("minutes", 0.0) for found in results) / len(results),
-                "machines": sorted({found["machine"] for found in results if "machine" in found}),
+                "episodes": min(found["episodes"] for found in results),
+                "planned": max(found["planned"] for found in results),
+                "minutes": sum(minutes) / len(minutes) if minutes else None,
+                "machines": sorted({found.get("machine", "machines not recorded") for found in results}),
                 "label": cell.label,
                 "order": cell.order,
                 "paper": cell.paper,
@@ -168,14 +179,14 @@ def collect(table: Table, out: Path) -> list[dict]:
 
 
 def analyse(table: Table, out: Path) -> list[Path]:
-    """Makes the figures whose runs have checkpoints; returns all pictures there are."""
+    """Makes the figures whose runs have checkpoints; returns all pictures there are but those that failed."""
     pictures = []
     for analysis, wanted in table.figures.items():
         logdirs = [logdir for name, order in wanted if (logdir := drawable(table, out, name, order))]
         target = out / "figures" / analysis
-        if logdirs and (not FLAGS.figures or analysis in FLAGS.figures):
-            draw(analysis, logdirs, target)
-        pictures += sorted(target.glob("*.png"))
+        asked = not FLAGS.figures or analysis in FLAGS.figures
+        if not (logdirs and asked) or draw(analysis, logdirs, target):
+            pictures += sorted(target.glob("*.png"))
     return pictures
 
 
@@ -185,14 +196,16 @@ def drawable(table: Table, out: Path, name: str, order: str) -> Path | None:
     return next((logdir for logdir in logdirs if (logdir / "checkpoints").exists()), None)
 
 
-def draw(analysis: str, logdirs: list[Path], target: Path) -> None:
-    """Runs an analysis of some runs into a folder; says why if there is none."""
+def draw(analysis: str, logdirs: list[Path], target: Path) -> bool:
+    """Runs an analysis of some runs into a folder; returns whether there is one."""
     arguments = [f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}"]
     if analysis == "adaptability":
         arguments.append(f"--episodes={FLAGS.adaptability_episodes}")
-    done = subprocess.run(command("--mode=analyze", *arguments), cwd=ROOT, capture_output=True, text=True)
+    print(f"== {analysis}", flush=True)
+    done = subprocess.run(command("--mode=analyze", *arguments, *measuring()), cwd=ROOT, check=False)
     if done.returncode:
-        print(f"{analysis}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        print(f"{analysis} ended with {done.returncode}; the report is without it.", file=sys.stderr)
+    return not done.returncode
 
 
 def check(flag: str, values: Iterable[str], legal: Iterable[str]) -> None:
@@ -212,12 +225,20 @@ def main(argv: list[str]) -> None:
         sys.exit(f"reproduce: --seeds={','.join(FLAGS.seeds)} does not read; legal are integers (0,1)")
     if not re.fullmatch(r"|\d+|\d+(\.\d+)?m", FLAGS.budget):
         sys.exit(f"reproduce: --budget={FLAGS.budget} does not read; legal are episodes (500) or minutes (30m)")
-    out = Path(FLAGS.out or ROOT / "runs" / argv[1]).resolve()
+    out = Path(FLAGS.out or ROOT / "runs" / argv[1]).expanduser().resolve()
+    try:
+        report(table, out)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def report(table: Table, out: Path) -> None:
+    """Trains what is missing, evaluates, analyses, and writes the report."""
     if FLAGS.train:
         train_missing(table, out)
     rows = collect(table, out)
-    machines = sorted({machine for row in rows for machine in row["machines"]}) or ["machines not recorded"]
-    provenance = f"`tools/reproduce {' '.join(sys.argv[1:])}`, {time.strftime('%Y-%m-%d')}, {', '.join(machines)}"
+    machines = sorted({machine for row in rows for machine in row["machines"]})
+    provenance = f"`tools/reproduce {' '.join(sys.argv[1:])}`, {', '.join([time.strftime('%Y-%m-%d'), *machines])}"
     write_report(table, rows, analyse(table, out), out, provenance)
     print(f"Report: {out / 'report.md'} and {out / 'report.html'}")
 

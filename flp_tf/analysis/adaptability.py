@@ -1,6 +1,7 @@
 """Adaptability: can features meta-learned for reuse learn after all? (section 7.1)"""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from flp_tf import learners
 from flp_tf.analysis import figures
 from flp_tf.analysis.readout import errors_after_lifetime
 from flp_tf.analysis.result import Curve, Result, save
-from flp_tf.analysis.runs import Run, Series, in_series
+from flp_tf.analysis.runs import Run, Series, identity, in_series
+from flp_tf.config import Config
 from flp_tf.learners import FeedbackLearner
 from flp_tf.meta.run_directory import RunDirectory
 from flp_tf.meta.trainer import Trainer, train
@@ -91,7 +93,7 @@ def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) ->
     Args:
         series: feature-reuse networks.
         depth: plastic layers after adaptation.
-        output: folder for the run directories `<run's folder>_flp<depth>`.
+        output: folder for the run directories `<run's folder>_flp<depth>_<fingerprint>`.
         outer: fields of the configuration that go on otherwise.
 
     Returns:
@@ -102,7 +104,7 @@ def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) ->
         changed = {"method": "flp", "num_plastic_layers": depth, "curriculum": ""}
         config = dataclasses.replace(run.config, **changed, **outer).resolve()
         learner = frozen_copy(run, config)
-        directory = RunDirectory(str(output / f"{run.path.name}_flp{depth}"))
+        directory = RunDirectory(str(output / f"{run.path.name}_flp{depth}_{fingerprint(run, config)}"))
         trainer = Trainer(config, run.task, learner)
         directory.claim(config)
         train(trainer, directory)
@@ -111,7 +113,15 @@ def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) ->
     return Series(f"{series.label} + plasticity ({depth})", tuple(adapted), variant)
 
 
-def frozen_copy(run: Run, config) -> FrozenForward:
+def fingerprint(run: Run, config: Config) -> str:
+    """Returns what tells an adaptation from those of other weights or by other flags."""
+    digest = hashlib.sha256(repr(identity(config)).encode())
+    for weight in run.learner.network.weights:
+        digest.update(weight.value.numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def frozen_copy(run: Run, config: Config) -> FrozenForward:
     """Returns the FLP learner of a configuration with a run's forward weights and output layer."""
     fresh = learners.build(config, run.task)
     source, target = run.learner.network, fresh.network

@@ -170,7 +170,8 @@ def _legend(figure: Figure, labels: Sequence[str], columns: int) -> None:
     """Puts one legend above all panels."""
     handles = {}
     for axis in figure.axes:
-        handles |= dict(zip(*reversed(axis.get_legend_handles_labels())))
+        of_axis, names = axis.get_legend_handles_labels()
+        handles |= zip(names, of_axis)
     figure.legend(
         [handles[label] for label in labels],
         labels,

@@ -85,8 +85,7 @@ def save(
     Raises:
         ValueError: if the folder cannot be written.
     """
-    directory = RunDirectory(str(output))
-    directory.check_writable()
+    RunDirectory(str(output)).check_writable("output")
     png, table = output / f"{analysis}.png", output / f"{analysis}.csv"
     figure.savefig(png, dpi=PNG_DPI)
     columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS]

@@ -88,17 +88,17 @@ def in_series(runs: Sequence[Run], analysis: str) -> list[Series]:
             )
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        groups.setdefault(tuple(_identity(run.config).values()), []).append(run)
+        groups.setdefault(tuple(identity(run.config).values()), []).append(run)
     firsts = [group[0] for group in groups.values()]
     parts = zip(_labels(firsts), groups.values(), _variants(firsts))
     return [Series(label, tuple(group), variant) for label, group, variant in parts]
 
 
-def _identity(config: Config) -> dict[str, Any]:
+def identity(config: Config) -> dict[str, Any]:
     """Returns the fields that make a run another one than its repetition."""
     fields = [field.name for field in dataclasses.fields(config) if not field.metadata["option"]]
-    identity = {field: getattr(config, field) for field in fields if field not in INCIDENTAL}
-    return identity | {"second_order": not _first_order(config)}
+    found = {field: getattr(config, field) for field in fields if field not in INCIDENTAL}
+    return found | {"second_order": not _first_order(config)}
 
 
 def _first_order(config: Config) -> bool:
@@ -117,8 +117,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _qualifier(run: Run, namesakes: Sequence[Run]) -> str:
     """Returns what tells a run from others of its name, nothing if there are none."""
-    identities = [_identity(namesake.config) for namesake in namesakes]
-    different = [field for field in identities[0] if len({identity[field] for identity in identities}) > 1]
+    identities = [identity(namesake.config) for namesake in namesakes]
+    different = [field for field in identities[0] if len({found[field] for found in identities}) > 1]
     if len(different) > MOST_QUALIFIERS:
         return f", {run.path.name}"
     return "".join(f", {field}={getattr(run.config, field)}" for field in different)

@@ -41,7 +41,7 @@ def layer_curves(
     return [
         Curve(series, quantity, unit, place(depth), inner_steps, of_layer)
         for quantity, unit in units.items()
-        for depth, of_layer in reversed(list(enumerate(reversed(values[quantity]))))
+        for depth, of_layer in zip(reversed(range(len(values[quantity]))), values[quantity])
     ]
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+# What TensorFlow calls a variable of the list that is kept.
+KEY = "variables/{}/.ATTRIBUTES/VARIABLE_VALUE"
+
 
 class Checkpoints:
     """The newest few checkpoints of a run, restored from the newest good one.
@@ -33,11 +36,11 @@ class Checkpoints:
             for path in sorted(self.directory.glob(f"ckpt-{old}.*"), reverse=True):
                 path.unlink()
 
-    def restore(self) -> bool:
+    def restore(self) -> int | None:
         """Restores the newest checkpoint that can be read, saying which were skipped.
 
         Returns:
-            Whether there was any checkpoint.
+            The outer step of the checkpoint, None if there was none.
 
         Raises:
             ValueError: if a checkpoint is of another architecture, or none is good.
@@ -48,11 +51,17 @@ class Checkpoints:
             if values is not None:
                 for variable, value in zip(self.variables, values):
                     variable.assign(value)
-                return True
+                return step
             print(f"flp_tf: checkpoint {path} is damaged; trying the one before it", file=sys.stderr)
         if self.steps:
             raise ValueError(f"--logdir: none of the {len(self.steps)} checkpoints in {self.directory} can be read")
-        return False
+        return None
+
+    def value(self, step: int, index: int) -> np.ndarray | None:
+        """Returns a variable as it was at an outer step, None if it was not kept."""
+        reader = tf.train.load_checkpoint(str(self.directory / f"ckpt-{step}"))
+        name = KEY.format(index)
+        return reader.get_tensor(name) if reader.has_tensor(name) else None
 
     def _read(self, path: Path) -> list[np.ndarray] | None:
         """Returns the values of all variables, or None if a file is damaged."""
@@ -62,7 +71,7 @@ class Checkpoints:
             content = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
         except (tf.errors.OpError, LookupError, RuntimeError, ValueError):  # TensorFlow has many ways to say so.
             return None
-        values = [content.get(f"variables/{i}/.ATTRIBUTES/VARIABLE_VALUE") for i in range(len(self.variables))]
+        values = [content.get(KEY.format(i)) for i in range(len(self.variables))]
         for i, (value, variable) in enumerate(zip(values, self.variables)):
             found, expected = "missing" if value is None else list(value.shape), variable.shape.as_list()
             if found != expected:

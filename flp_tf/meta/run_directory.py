@@ -61,14 +61,14 @@ class RunDirectory:
         if differences:
             raise ValueError(f"--logdir={self.path} holds another run: {', '.join(differences)}")
 
-    def check_writable(self) -> None:
-        """Raises ValueError unless files can be made in the folder."""
+    def check_writable(self, flag: str = "logdir") -> None:
+        """Raises ValueError, naming the flag that named the folder, unless files can be made in it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
-            raise ValueError(f"--logdir={self.path} cannot be written: {error.strerror}") from None
+            raise ValueError(f"--{flag}={self.path} cannot be written: {error.strerror}") from None
 
     def config(self) -> Config:
         """Returns the run's configuration.

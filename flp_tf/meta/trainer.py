@@ -22,6 +22,7 @@ from flp_tf.tasks import TASKS, Task
 VALIDATION_EPISODES = 10
 # A query loss above this is divergence, finite or not: no sine and no class costs it.
 MOST_LOSS = 1e6
+COUNTERS = 3
 
 
 class Diverged(RuntimeError):
@@ -76,7 +77,7 @@ class Trainer:
         ]
         self.optimizer = GroupedAdam(learner, config, self.steps)
         # Outer steps done, meta-gradients skipped, and skipped in a row.
-        self.counters = [tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(3)]
+        self.counters = [tf.Variable(0, dtype=tf.int64, trainable=False) for _ in range(COUNTERS)]
         # Time spent in outer steps, over all sessions of the run.
         self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self._compiled = {}
@@ -182,7 +183,7 @@ def train(trainer: Trainer, directory: RunDirectory, chief: bool = True) -> None
     """
     config = trainer.config
     checkpoints = Checkpoints(directory.checkpoints, trainer.variables)
-    if checkpoints.restore():
+    if checkpoints.restore() is not None:
         print(f"Continuing {directory.path} after {trainer.episodes} lifetimes.", flush=True)
     summaries = Summaries(directory, trainer, enabled=chief)
     evaluator = Evaluator(trainer.learner, trainer.task, config.jit_compile)
@@ -203,6 +204,16 @@ def train(trainer: Trainer, directory: RunDirectory, chief: bool = True) -> None
                 saved = time.monotonic()
             if interruption.signal:
                 raise Interrupted(interruption.signal, trainer.episodes)
+
+
+def progress(directory: RunDirectory, config: Config, learner: Learner) -> dict[str, float]:
+    """Returns how far the newest good checkpoint is: `episodes` and, where it was kept, `minutes`."""
+    checkpoints = Checkpoints(directory.checkpoints, [])
+    step = checkpoints.restore()
+    # See `Trainer.variables`; networks that ship have their weights alone.
+    seconds = checkpoints.value(step, len(learner.network.weights) + COUNTERS)
+    minutes = {} if seconds is None else {"minutes": float(seconds) / 60}
+    return {"episodes": step * config.meta_batch} | minutes
 
 
 @contextlib.contextmanager
