@@ -48,6 +48,11 @@ def test_adaptation_moves_all_but_the_forward_weights(tmp_path):
     run, flp = reused(), tiny.sine_run(num_plastic_layers=2)
     before = weights(frozen_copy(run, flp.config))
     result = ANALYSES["adaptability"]([run, flp], tmp_path, lifetimes=2, seed=SEED)
+    png, table, events = result.files
+    assert png.stat().st_size > 10_000 and events.exists()
+    assert [(row["tested"], row["quantity"], row["unit"]) for row in tiny.table(table)] == [
+        ("after the lifetime", "error", "MSE")
+    ] * 3
     labels = [(row["method"], row["plastic_layers"]) for row in result.rows]
     assert labels == [("feature reuse (1)", 1), ("FLP (2)", 2), ("feature reuse (1) + plasticity (2)", 2)]
     (adapted,) = tmp_path.glob("reused_flp2_*")

@@ -46,7 +46,7 @@ def test_separable_classes_are_separated():
 def features(run, x):
     """Returns what the readout of a network of two dense plastic layers sees, and a one."""
     hidden = run.learner.network.head[0]
-    below = run.learner.encode(x).numpy()
+    below = run.learner.encode(x).numpy().reshape(*x.shape[: -len(run.task.input_shape)], -1)
     activity = np.maximum(below @ hidden.kernel.numpy() + hidden.bias.numpy(), 0)
     return np.concatenate([activity, np.ones([*activity.shape[:-1], 1])], -1).astype(np.float64)
 
@@ -77,10 +77,22 @@ def test_readout_of_networks_of_all_depths(tmp_path):
 
 
 def test_readout_of_classes_is_in_percent(tmp_path):
-    run = tiny.image_run(jit_compile=True)
-    result = ANALYSES["readout"]([run], tmp_path, lifetimes=2, seed=SEED)
+    run = tiny.image_run()
+    result = ANALYSES["readout"]([run], tmp_path, lifetimes=LIFETIMES, seed=SEED)
     assert [row["unit"] for row in result.rows] == ["% error"] * 2
-    assert all(0 <= row["mean"] <= 100 for row in result.rows)
+    episode = tiny.test_episode(run)
+    learned = tiny.outputs(run)[-1]
+    fitted = []
+    for i in range(LIFETIMES):
+        support, query = features(run, episode.support_x[:, i]), features(run, episode.query_x[i])
+        y = tf.cast(episode.support_y[:, i], tf.float64)
+        weights = readout.logistic(*(tf.reshape(part, [-1, part.shape[-1]]) for part in (tf.constant(support), y)))
+        fitted.append(query @ weights.numpy())
+    labels = np.argmax(episode.query_y, -1)
+    for row, outputs in zip(result.rows, (learned, np.stack(fitted))):
+        errors = 100 * np.mean(np.argmax(outputs, -1) != labels, axis=-1)
+        np.testing.assert_allclose((row["mean"], row["standard_error"]), mean_and_error(errors), rtol=1e-5)
+        assert 0 < row["mean"] < 100
 
 
 def test_unknown_loss_is_refused(tmp_path, monkeypatch):

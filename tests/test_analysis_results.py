@@ -19,6 +19,13 @@ COLUMNS = {
     "update_norms": ("layer", "inner_step"),
     "learning_curves": ("tested_on", "inner_step"),
 }
+UNITS = {
+    "readout": {"MSE"},
+    "interference": {"squared output"},
+    "alignment": {""},
+    "update_norms": {"Frobenius", "% of the weights' norm"},
+    "learning_curves": {"MSE"},
+}
 # The networks of the paper's Table 1.
 TABLE = (
     {"method": "feature_reuse", "num_plastic_layers": 1},
@@ -51,6 +58,7 @@ def test_files(tmp_path, name):
         *("quantity", "unit", "mean", "standard_error", "lifetimes"),
     )
     assert {row["method"] for row in rows} == {"FLP (2)", "gradient (2), second order"}
+    assert {row["unit"] for row in rows} == UNITS[name]
     assert [dict(zip(row, map(str, row.values()))) for row in result.rows] == rows
     image = tf.io.decode_png(png.read_bytes())
     assert min(image.shape[:2]) > 300 and len(np.unique(image)) > 10
