@@ -6,8 +6,8 @@
 Every cell is a run directory `OUT/NETWORK_ORDER_METHOD_seedS`. Finished runs are kept,
 interrupted ones continue (`--resume`, the default), so the command can be given again
 until the table is full. Of a finished run its `result.json` is enough for the table, its
-checkpoint for figures: those of earlier sessions lie in `docs/table1` and `docs/table2`, and
-can be copied into OUT.
+checkpoint for figures: those of earlier sessions lie in `docs/table1`, `docs/table1_paper`
+(`--network=paper`) and `docs/table2`, and can be copied into OUT.
 """
 
 import concurrent.futures
