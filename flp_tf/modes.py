@@ -36,14 +36,21 @@ def load(logdir: str, config: Config | None = None) -> tuple[Config, Task, Learn
     Raises:
         ValueError: if there is no run, no checkpoint, or none that fits.
     """
+    config, task, learner, _ = _restore(logdir, config)
+    return config, task, learner
+
+
+def _restore(logdir: str, config: Config | None) -> tuple[Config, Task, Learner, dict[str, float]]:
+    """Does what `load` says, and returns how far the run had come, too."""
     directory = RunDirectory(logdir)
     config = config or directory.config().resolve()
     task = TASKS[config.task].from_config(config)
     learner = learners.build(config, task)
-    weights = [weight.value for weight in learner.network.weights]
-    if Checkpoints(directory.checkpoints, weights).restore() is None:
+    checkpoints = Checkpoints(directory.checkpoints, [weight.value for weight in learner.network.weights])
+    step = checkpoints.restore()
+    if step is None:
         raise ValueError(f"--logdir={logdir} holds no checkpoint yet")
-    return config, task, learner
+    return config, task, learner, progress(checkpoints, step, config)
 
 
 def run_training(values: flags.FlagValues) -> None:
@@ -95,10 +102,10 @@ def run_evaluation(values: flags.FlagValues) -> None:
     config = recall(values, "seed")
     directory = RunDirectory(values.logdir)
     directory.check_writable()
-    _, task, learner = load(values.logdir, config)
+    _, task, learner, done = _restore(values.logdir, config)
     task = task.longer(config.eval_lifetime_scale)
     evaluation = Evaluator(learner, task, config.jit_compile)(config.seed, config.eval_episodes)
-    facts = {name: getattr(config, name) for name in FACTS} | progress(directory, config, learner)
+    facts = {name: getattr(config, name) for name in FACTS} | done
     directory.write("evaluation.json", facts | evaluation.to_dict(task.concept))
     print(table(config, task, evaluation))
 

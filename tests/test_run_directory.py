@@ -73,8 +73,8 @@ def test_evaluate_repeats_the_meta_test_without_flags(run_copy, capsys):
     out = capsys.readouterr().out
     evaluation = json.loads((run_copy / "evaluation.json").read_text())
     result = json.loads((run_copy / "result.json").read_text())
-    shared = ("task", "continual", "method", "num_plastic_layers", "eval_lifetime_scale", "seed")
-    assert set(evaluation) == {*shared, "meta_test", "before_lifetime", "per_sine"}
+    of_run = ("task", "continual", "method", "num_plastic_layers", "second_order", "eval_lifetime_scale", "seed")
+    assert set(evaluation) == {*of_run, "episodes", "minutes", "meta_test", "before_lifetime", "per_sine"}
     for name in evaluation:
         assert evaluation[name] == result[name], name
     assert contents(run_copy) == others | {"evaluation.json": (run_copy / "evaluation.json").read_bytes()}

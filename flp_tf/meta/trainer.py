@@ -206,14 +206,18 @@ def train(trainer: Trainer, directory: RunDirectory, chief: bool = True) -> None
                 raise Interrupted(interruption.signal, trainer.episodes)
 
 
-def progress(directory: RunDirectory, config: Config, learner: Learner) -> dict[str, float]:
-    """Returns how far the newest good checkpoint is: `episodes` and, where it was kept, `minutes`."""
-    checkpoints = Checkpoints(directory.checkpoints, [])
-    step = checkpoints.restore()
+def progress(weights: Checkpoints, step: int, config: Config) -> dict[str, float]:
+    """Returns how far a run had come at a checkpoint: `episodes` and, where it was kept, `minutes`.
+
+    Args:
+        weights: the run's checkpoints, of which the network's weights are wanted.
+        step: the outer step of the checkpoint.
+        config: of the run.
+    """
     # See `Trainer.variables`; networks that ship have their weights alone.
-    seconds = checkpoints.value(step, len(learner.network.weights) + COUNTERS)
+    seconds = weights.value(step, len(weights.variables) + COUNTERS)
     minutes = {} if seconds is None else {"minutes": float(seconds) / 60}
-    return {"episodes": step * config.meta_batch} | minutes
+    return {"episodes": min(step * config.meta_batch, config.episodes)} | minutes
 
 
 @contextlib.contextmanager
