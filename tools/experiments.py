@@ -1,15 +1,31 @@
-"""The cells of the paper's tables, and what the paper reports in them."""
+"""The cells of the paper's tables: the flags of each, and what the paper reports."""
 
+from pathlib import Path
 from typing import NamedTuple
+
+FLAGS = Path(__file__).resolve().parents[1] / "flags"
+ORDERS = {"iid": "--nocontinual", "continual": "--continual"}
+METHODS = {
+    "feature_reuse": ("--method=feature_reuse",),
+    "flp2": ("--method=flp", "--num_plastic_layers=2"),
+    "flp3": ("--method=flp", "--num_plastic_layers=3"),
+    "dfa2": ("--method=dfa", "--num_plastic_layers=2"),
+    "gradient2": ("--method=gradient", "--num_plastic_layers=2", "--second_order"),
+    "gradient2_first_order": ("--method=gradient", "--num_plastic_layers=2", "--nosecond_order"),
+    "gradient3": ("--method=gradient", "--num_plastic_layers=3", "--second_order"),
+    "gradient3_first_order": ("--method=gradient", "--num_plastic_layers=3", "--nosecond_order"),
+    "oml2": ("--method=oml", "--num_plastic_layers=2", "--second_order"),
+    "oml3": ("--method=oml", "--num_plastic_layers=3", "--second_order"),
+}
 
 
 class Cell(NamedTuple):
     """One method in one order of the data.
 
     Attributes:
-        name: of the method, as in flagfiles: `flags/{network}_{order}_{name}.cfg`.
+        name: of the method, a key of `METHODS`.
         label: of the row.
-        order: `iid` or `continual`.
+        order: a key of `ORDERS`.
         paper: the paper's error and standard error, as printed there; empty if none.
     """
 
@@ -18,16 +34,35 @@ class Cell(NamedTuple):
     order: str
     paper: str
 
+    def flags(self, network: str) -> list[str]:
+        """Returns all flags of the cell's run but `--seed` and `--logdir`.
+
+        Args:
+            network: a value of `Table.networks`.
+        """
+        return [f"--flagfile={self.flagfile(network)}", ORDERS[self.order], *METHODS[self.name]]
+
+    def flagfile(self, network: str) -> Path:
+        """Returns the flagfile of the cell, else that of its method, else that of the network.
+
+        Only a cell or method that needs values of its own has one; it names that of the network.
+
+        Args:
+            network: a value of `Table.networks`.
+        """
+        names = (f"{network}_{self.order}_{self.name}", f"{network}_{self.name}", network)
+        return next(path for name in names if (path := FLAGS / f"{name}.cfg").exists())
+
 
 class Table(NamedTuple):
     """A table of the paper.
 
     Attributes:
         title: heading of the report.
-        networks: prefixes of the flagfiles, by `--network`.
+        networks: flagfiles (without `.cfg`) by `--network`.
         unit: of the errors.
         cells: row by row.
-        figures: analyses by the flagfile names of the runs they compare.
+        figures: analyses by name and order of the runs that they compare.
     """
 
     title: str
@@ -37,12 +72,9 @@ class Table(NamedTuple):
     figures: dict[str, list[tuple[str, str]]]
 
 
-def _rows(rows: list[tuple[str, str, str, str]]) -> list[Cell]:
-    return [
-        Cell(name, label, order, paper)
-        for name, label, *pair in rows
-        for order, paper in zip(("iid", "continual"), pair)
-    ]
+def _rows(rows: list[tuple[str, ...]]) -> list[Cell]:
+    """Returns a cell for each order, from rows `(name, label, paper's i.i.d., paper's continual)`."""
+    return [Cell(name, label, order, paper) for name, label, *pair in rows for order, paper in zip(ORDERS, pair)]
 
 
 TABLE1 = Table(
@@ -96,4 +128,20 @@ TABLE2 = Table(
     },
 )
 
-TABLES = {"table1": TABLE1, "table2": TABLE2}
+TABLE2_MINI_IMAGENET = Table(
+    title="Table 2: online few-shot classification of mini-ImageNet",
+    networks={"paper": "mini_imagenet_paper"},
+    unit="% error",
+    cells=_rows(
+        [
+            ("feature_reuse", "feature reuse (1)", "48.2 (0.1)", ""),
+            ("flp2", "FLP (2)", "42.5 (0.6)", ""),
+            ("gradient2", "gradient (2), second order", "", ""),
+            ("gradient2_first_order", "gradient (2), first order", "42.5", ""),
+            ("oml2", "OML (2)", "52.0", ""),
+        ]
+    ),
+    figures={"learning_curves": [(name, "iid") for name in ("feature_reuse", "flp2", "gradient2", "oml2")]},
+)
+
+TABLES = {"table1": TABLE1, "table2": TABLE2, "table2_mini_imagenet": TABLE2_MINI_IMAGENET}

@@ -1,0 +1,137 @@
+"""What `--mode` can be, one function per mode."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flp_tf.analysis import ANALYSES
+from flp_tf.commandline import CommandLine
+from flp_tf.errors import InputError
+from flp_tf.export import export
+from flp_tf.meta.trainer import Diverged
+from flp_tf.registry import Choice, check
+from flp_tf.runs import results
+from flp_tf.runs.config import Config, resolve, text
+from flp_tf.runs.directory import RunDirectory
+from flp_tf.runs.interruption import Interrupted
+from flp_tf.runs.run import load, restore
+from flp_tf.runs.sections import RunOptions
+from flp_tf.runs.training import meta_train
+
+# Of a run's options, those that an analysis has, too.
+ANALYSIS_FLAGS = ("seed", "eval_episodes", "jit_compile")
+# Flags of the command that are of one mode.
+ANALYZE_ONLY = ("analysis", "output")
+
+
+def run(line: CommandLine) -> None:
+    """Does what a command line says.
+
+    Raises:
+        InputError: if a flag is not legal, does not go with the others, or names what is not there.
+        SystemExit: if a run was interrupted, or diverged.
+    """
+    mode = line.command["mode"]
+    if mode not in MODES:
+        raise InputError(f"--mode={mode} is unknown; legal values: {', '.join(sorted(MODES))}")
+    for flag in ANALYZE_ONLY:
+        if flag in line.asked and mode != "analyze":
+            raise InputError(f"--{flag} does not go with --mode={mode}; it goes with --mode=analyze")
+    with saying_why_it_stops():
+        MODES[mode](line)
+
+
+@contextlib.contextmanager
+def saying_why_it_stops() -> Iterator[None]:
+    """Turns an interruption or a divergence into one line and a non-zero exit."""
+    try:
+        yield
+    except Interrupted as interrupted:
+        print(f"Stopped after {interrupted.episodes} lifetimes and saved; the same command continues.")
+        raise SystemExit(128 + interrupted.signal) from None
+    except Diverged as diverged:
+        raise SystemExit(f"flp_tf: {diverged}") from None
+
+
+def train(line: CommandLine) -> None:
+    """Meta-trains, or goes on with an interrupted run, to the final meta-test."""
+    meta_train(resolve(line.given, line.optional), line.command["logdir"])
+
+
+def evaluate(line: CommandLine) -> None:
+    """Repeats the meta-test of a run, on other lifetimes or more of them."""
+    config = recall(line, "seed")
+    directory = RunDirectory(line.command["logdir"])
+    directory.check_writable()
+    of_run = restore(directory.path, config)
+    content = results.meta_test(config, of_run.task, of_run.learner)
+    directory.write("evaluation.json", content | of_run.progress())
+    if "diverged" in content:
+        raise Diverged(content["diverged"])
+    print(results.table(config, of_run.task, content))
+
+
+def export_run(line: CommandLine) -> None:
+    """Writes the SavedModel of a run."""
+    config = recall(line)
+    directory = RunDirectory(line.command["logdir"])
+    directory.check_writable()
+    export(restore(directory.path, config).learner, directory.export)
+    print(f"SavedModel: {directory.export}")
+
+
+def recall(line: CommandLine, *free: str) -> Config:
+    """Returns the configuration of the run in `--logdir`, with the incidental options that are given.
+
+    Args:
+        line: the command line.
+        *free: flags that need not be those of the run, beside the incidental ones.
+
+    Raises:
+        InputError: if there is no run, or a flag is not the run's.
+    """
+    directory = RunDirectory(line.command["logdir"])
+    config = directory.config()
+    given = {flag: value for flag, value in line.given.items() if hasattr(config, flag) or flag not in line.optional}
+    fixed = {flag for flag in given if hasattr(config, flag)} - {*config.incidental(), *free}
+    differences = [
+        f"--{flag}={text(given[flag])} (the run has {text(getattr(config, flag))})"
+        for flag in sorted(fixed)
+        if given[flag] != getattr(config, flag)
+    ]
+    if differences:
+        raise InputError(f"--logdir={directory.path} holds another run: {', '.join(differences)}")
+    return config.replace(**given)
+
+
+def analyze(line: CommandLine) -> None:
+    """Makes a figure of the paper from one run or several, their folders joined by commas."""
+    name = line.command["analysis"]
+    analysis = Choice(ANALYSES[name])
+    options = ANALYSES.options(name)
+    own = options.__dataclass_fields__.keys()
+    given = {flag: value for flag, value in line.given.items() if flag not in line.optional or flag in own}
+    if foreign := sorted(given.keys() - {*ANALYSIS_FLAGS, *own}):
+        legal = ", ".join(f"--{flag}" for flag in (*ANALYSIS_FLAGS, *own))
+        raise InputError(f"--{foreign[0]} does not go with --analysis={name}; legal are {legal}")
+    chosen = options(**{flag: value for flag, value in given.items() if flag in own})
+    of_run = RunOptions(**{flag: given[flag] for flag in ("seed", "eval_episodes") if flag in given})
+    check(chosen)
+    check(of_run)
+    changes = {"jit_compile": given["jit_compile"]} if "jit_compile" in given else {}
+    runs = [load(logdir, **changes) for logdir in line.command["logdir"].split(",")]
+    output = RunDirectory(line.command["output"] or runs[0].path / "analysis" / name, flag="output")
+    output.check_writable()
+    result = analysis._replace(options=chosen)(
+        runs=runs, output=Path(output.path), lifetimes=of_run.eval_episodes, seed=of_run.seed
+    )
+    for file in result.files:
+        print(file)
+
+
+MODES: dict[str, Callable[[CommandLine], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "analyze": analyze,
+    "export": export_run,
+}

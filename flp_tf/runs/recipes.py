@@ -1,0 +1,78 @@
+"""Values of a whole procedure, by the task they are for.
+
+A recipe is a mapping from a class of tasks to values of flags. A task takes those of all
+its classes, from `Task` down to its own, so that a subclass of `Sine` trains as `Sine`
+does until it says otherwise. A value stands between what the user gives and the default
+of the component; one that no chosen component has is not used.
+
+A new recipe is a mapping here and a line that registers it:
+
+    RECIPES.register("slow")({Task: {**PAPER[Task], "slow_rate": 1e-5}})
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flp_tf.component import GROUPS
+from flp_tf.registry import Registry
+from flp_tf.tasks import Classification, MiniImagenet, Omniglot, Sine, Task
+
+Recipe = Mapping[type, Mapping[str, Any]]
+
+RECIPES = Registry("recipe", default="paper", text="Values where no flag says others.")
+
+# The procedure that the paper publishes (sections 4 and 5, appendix B).
+PAPER: Recipe = {
+    Task: {
+        **{f"{group}_rate": 1e-4 for group in GROUPS},
+        **{f"{group}_optimizer": "adam" for group in GROUPS},
+        "meta_batch": 1,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "clip_norm": 0.0,
+        "plasticity_init": 0.0,
+        "output_plasticity_init": 0.0,
+    },
+    Sine: {
+        "network": "sine_paper",
+        "episodes": 20_000,
+        "lifetime": 400,
+        "batch_size": 32,
+        "query_size": 64,
+        "feedback_signal": "error",
+        "clamp_output": False,
+        "plasticity_scale": 1e-4,
+        "hidden_plasticity_factor": 1.0,
+        "inner_rate": 0.003,
+    },
+    Classification: {
+        "episodes": 40_000,
+        "query_size": 15,
+        "image_size": 84,
+        "feedback_signal": "target",
+        "clamp_output": True,
+        "plasticity_scale": 0.1,
+        "hidden_plasticity_factor": 100.0,
+        "inner_rate": 0.01,
+    },
+    Omniglot: {"network": "omniglot_paper"},
+    MiniImagenet: {"network": "mini_imagenet_paper"},
+}
+
+RECIPES.register("paper")(PAPER)
+
+
+def values(recipe: str, task: Any) -> dict[str, Any]:
+    """Returns the values of a recipe for a task, by flag.
+
+    Args:
+        recipe: name of the recipe.
+        task: the registered task. One that is a function, not a class, takes the values of `Task`.
+
+    Raises:
+        InputError: if there is no such recipe.
+    """
+    merged: dict[str, Any] = {}
+    for of_class in reversed(getattr(task, "__mro__", (Task,))):
+        merged |= RECIPES[recipe].get(of_class, {})
+    return merged

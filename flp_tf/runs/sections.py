@@ -1,0 +1,186 @@
+"""Which options there are, and whose they are.
+
+A configuration consists of sections, each with an options dataclass. The sections of
+`ROOTS` and those that a chosen component `uses` are slots: a registry's flag chooses the
+component, and the component brings its options. Those of `FIXED` are the same in all runs.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from flp_tf.errors import InputError
+from flp_tf.learners import METHODS
+from flp_tf.meta.estimators import ESTIMATORS
+from flp_tf.meta.options import Engine, OuterLoop
+from flp_tf.registry import REGISTRIES, kind, option
+from flp_tf.runs.recipes import RECIPES
+from flp_tf.tasks import TASKS
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Options of a run as such: its seed, and how it reports."""
+
+    seed: int = option(0, "Seed of the initial weights and of all episodes.", least=0, most=2**31 - 1)
+    log_every: int = option(50, "Outer steps between two points in TensorBoard.", least=1, incidental=True)
+    eval_every: int = option(1000, "Lifetimes between two evaluations on unseen data.", least=1, incidental=True)
+    eval_episodes: int = option(50, "Lifetimes of the meta-test.", least=1, incidental=True)
+    eval_lifetime_scale: int = option(
+        1, "Evaluate on lifetimes that are this many times as long.", least=1, incidental=True
+    )
+    checkpoint_minutes: float = option(2.0, "Minutes between two checkpoints.", least=0, incidental=True)
+
+
+ROOTS = tuple(registry.flag for registry in (TASKS, METHODS, ESTIMATORS))
+FIXED: Mapping[str, type] = {"outer": OuterLoop, "engine": Engine, "run": RunOptions}
+TITLES = {"outer": "the outer loop", "engine": "the engine", "run": "all runs"}
+
+
+class Place(NamedTuple):
+    """Where an option stands.
+
+    Attributes:
+        section: flag of a registry, or a name of `FIXED`.
+        component: name of the component; empty in a section of `FIXED`.
+        flag: name of the option's flag, with the prefix of its registry.
+        field: the option, a field of `options`.
+        options: the dataclass.
+    """
+
+    section: str
+    component: str
+    flag: str
+    field: dataclasses.Field
+    options: type
+
+    @property
+    def kind(self) -> Any:
+        """The type of the option's values."""
+        return kind(self.options, self.field.name)
+
+    @property
+    def owner(self) -> str:
+        """What has the option, for messages: `--task=sine`, or "the outer loop"."""
+        return f"--{self.section}={self.component}" if self.component else TITLES[self.section]
+
+
+def slots() -> list[str]:
+    """Returns the flags of all registries that a component can be chosen from."""
+    found = list(ROOTS)
+    for flag in found:
+        found += [used for name in REGISTRIES[flag] for used in REGISTRIES[flag].uses(name) if used not in found]
+    return list(dict.fromkeys(found))
+
+
+def places() -> dict[str, list[Place]]:
+    """Returns every option of every component, by flag.
+
+    Raises:
+        InputError: if two options of one flag have different types, or a choice has the name of an option.
+    """
+    found: dict[str, list[Place]] = {}
+    for place in _all_places():
+        others = found.setdefault(place.flag, [])
+        if others and others[0].kind != place.kind:
+            raise InputError(
+                f"--{place.flag} is an option of {others[0].owner} and of {place.owner} with different types"
+            )
+        if place.flag in (*slots(), RECIPES.flag):
+            raise InputError(f"--{place.flag} is an option of {place.owner}, but chooses a component already")
+        others.append(place)
+    return found
+
+
+def _all_places() -> Iterator[Place]:
+    for slot in slots():
+        registry = REGISTRIES[slot]
+        for name in registry:
+            options = registry.options(name)
+            for field in dataclasses.fields(options):
+                yield Place(slot, name, registry.prefix + field.name, field, options)
+    for section, options in FIXED.items():
+        for field in dataclasses.fields(options):
+            yield Place(section, "", field.name, field, options)
+
+
+def choose(values: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the chosen component of every slot that is used.
+
+    Args:
+        values: names of components by flag, beside anything else; others are the registry's default.
+
+    Raises:
+        InputError: if there is no such component.
+    """
+    choices: dict[str, str] = {}
+    wanted = list(ROOTS)
+    for slot in wanted:
+        if slot not in choices:
+            choices[slot] = values.get(slot, REGISTRIES[slot].default)
+            component(slot, choices[slot])
+            wanted += REGISTRIES[slot].uses(choices[slot])
+    return choices
+
+
+def component(flag: str, name: Any) -> Any:
+    """Returns a registered component; raises InputError, with the legal values, if there is none."""
+    if not isinstance(name, str):
+        raise InputError(f"--{flag}={name!r} is not of the right type; legal is a text")
+    return REGISTRIES[flag][name]
+
+
+def prefix(section: str) -> str:
+    """Returns what stands before the names of a section's options in their flags."""
+    return "" if section in FIXED else REGISTRIES[section].prefix
+
+
+def active(choices: Mapping[str, str]) -> dict[str, type]:
+    """Returns the options dataclass of every section.
+
+    Args:
+        choices: component by slot.
+    """
+    return {slot: REGISTRIES[slot].options(name) for slot, name in choices.items()} | dict(FIXED)
+
+
+def flags_of(choices: Mapping[str, str]) -> list[str]:
+    """Returns the flags of all choices, and of the options that go with them."""
+    return [
+        *choices,
+        *(prefix(section) + field.name for section, of in active(choices).items() for field in dataclasses.fields(of)),
+    ]
+
+
+def refuse(flag: str, choices: Mapping[str, str]) -> None:
+    """Raises InputError for a flag that no chosen component has, naming what it does not go with.
+
+    Args:
+        flag: name of the flag.
+        choices: component by slot.
+    """
+    wanted = [(place.section, place.component) for place in places().get(flag, [])] or _users(flag)
+    if not wanted:
+        raise InputError(f"--{flag} is unknown{suggestion(flag, known())}")
+    while not any(slot in choices for slot, _ in wanted):
+        wanted = [user for slot, _ in wanted for user in _users(slot)]
+    slot = next(slot for slot, _ in wanted if slot in choices)
+    names = dict.fromkeys(f"--{other}={name}" for other, name in wanted if other == slot)
+    raise InputError(f"--{flag} does not go with --{slot}={choices[slot]}; it goes with {', '.join(names)}")
+
+
+def _users(slot: str) -> list[tuple[str, str]]:
+    """Returns slot and name of all components that use a slot."""
+    return [(other, name) for other in slots() for name in REGISTRIES[other] if slot in REGISTRIES[other].uses(name)]
+
+
+def known() -> list[str]:
+    """Returns the flags of all choices and options."""
+    return [RECIPES.flag, *slots(), *places()]
+
+
+def suggestion(name: str, legal: Sequence[str], dashes: str = "--") -> str:
+    """Returns "; did you mean ...?" with the names that are most like another, or nothing."""
+    close = difflib.get_close_matches(name, legal, n=3)
+    return f"; did you mean {' or '.join(dashes + other for other in close)}?" if close else ""
