@@ -1,42 +1,33 @@
-"""Meta-trained networks that ship with the library, each a run directory.
+"""Meta-trained networks that ship with the library, each a run directory with weights alone.
 
     from flp_tf import pretrained
-    config, task, learner = pretrained.load("sine_continual_flp2")
+    run = pretrained.load("sine_continual_flp2")
 
-`python -m flp_tf.main --mode=evaluate --logdir=flp_tf/pretrained/NAME` repeats the
-figure in a run's `result.json`; docs/ says how it was trained.
+`flp_tf.load(NAME)` does the same. `python -m flp_tf.main --mode=evaluate
+--logdir=flp_tf/pretrained/NAME` repeats the figure in a network's `result.json`; docs/
+says how it was trained.
 """
 
-import dataclasses
-from pathlib import Path
+from typing import Any
 
-from flp_tf.config import Config
-from flp_tf.learners.base import Learner
-from flp_tf.meta.run_directory import RunDirectory
-from flp_tf.tasks import Task
+from flp_tf.errors import InputError
+from flp_tf.runs import run
+from flp_tf.runs.run import PRETRAINED as HERE
+from flp_tf.runs.run import pretrained_names as names
 
-HERE = Path(__file__).parent
-
-
-def names() -> list[str]:
-    """Returns the names of all networks."""
-    return sorted(file.parent.name for file in HERE.glob("*/config.json"))
+__all__ = ["HERE", "load", "names"]
 
 
-def load(name: str, **changes) -> tuple[Config, Task, Learner]:
-    """Returns the configuration, task and learner of a meta-trained network.
+def load(name: str, **changes: Any) -> run.Run:
+    """Returns a meta-trained network that ships with the library.
 
     Args:
         name: one of `names()`.
-        **changes: flags to set anew, such as `omniglot_archives="DIR"`.
+        **changes: options to set anew, by flag, such as `omniglot_archives="DIR"`.
 
     Raises:
-        ValueError: if there is none of that name, or its data are not there.
+        InputError: if there is none of that name, or its data are not there.
     """
-    from flp_tf import modes
-
     if name not in names():
-        raise ValueError(f"there is no pretrained network {name}; legal names: {', '.join(names())}")
-    path = str(HERE / name)
-    config = dataclasses.replace(RunDirectory(path).config(), **changes).resolve()
-    return modes.load(path, config)
+        raise InputError(f"there is no pretrained network {name}; legal names: {', '.join(names())}")
+    return run.load(HERE / name, **changes)
