@@ -1,0 +1,35 @@
+"""The SavedModel."""
+
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from flp_tf.errors import InputError
+from flp_tf.export.online import OnlineLearner
+from flp_tf.learners.base import Learner
+
+
+def export(learner: Learner, path: str | Path) -> None:
+    """Writes a SavedModel with `predict(x)`, `learn(x, y)` and `reset()`, whole or not at all.
+
+    Args:
+        learner: the meta-learned learner.
+        path: folder of the SavedModel; an earlier one is replaced.
+
+    Raises:
+        InputError: if the folder cannot be written, or is something else than a SavedModel.
+    """
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not (path / "saved_model.pb").is_file()):
+        raise InputError(f"{path} is in the way: it is not a SavedModel; move it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            new, old = Path(folder) / "new", Path(folder) / "old"
+            tf.saved_model.save(OnlineLearner(learner), str(new))
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None

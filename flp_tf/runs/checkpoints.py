@@ -1,0 +1,175 @@
+"""Checkpoints by name: they survive truncation and refuse another architecture.
+
+A checkpoint is one file, `ckpt-STEP.npz`, with an array per variable under the
+variable's name; `numpy.load` reads it. The network's weights have names that start with
+`learner/`. A file that has no others can be evaluated and exported, but not trained on.
+"""
+
+import io
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from flp_tf.errors import InputError
+from flp_tf.learners.base import Learner
+from flp_tf.runs.files import whole
+
+# What the names of a learner's variables start with.
+LEARNER = "learner/"
+NAME = re.compile(r"ckpt-(\d+)\.npz")
+# How many weights a message about another architecture names.
+MOST_NAMED = 3
+# Of a damaged file: from the archive's directory, its entries and the headers of arrays.
+DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError)
+
+
+def weights(learner: Learner) -> dict[str, tf.Variable]:
+    """Returns a learner's variables under the names that they have in checkpoints."""
+    return {LEARNER + path: variable.value for path, variable in learner.variables.items()}
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        step: outer steps done.
+        content: all arrays by name.
+    """
+
+    step: int
+    content: dict[str, np.ndarray]
+
+
+class Checkpoints:
+    """The newest few checkpoints of a run, restored from the newest good one.
+
+    Args:
+        directory: folder of the checkpoints.
+        variables: everything to keep, by name. If all are a learner's, those of the outer
+            loop that a file holds, too, are passed over.
+        keep: how many checkpoints to keep.
+    """
+
+    def __init__(self, directory: Path, variables: Mapping[str, tf.Variable], keep: int = 3):
+        self.directory, self.variables, self.keep = directory, dict(variables), keep
+
+    @property
+    def steps(self) -> list[int]:
+        """The outer steps that there are checkpoints of, newest first."""
+        names = (NAME.fullmatch(path.name) for path in _content(self.directory))
+        return sorted((int(name[1]) for name in names if name), reverse=True)
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint named after the outer step, and drops the oldest.
+
+        Raises:
+            InputError: if the file cannot be written; older checkpoints are then as they were.
+        """
+        with whole(self._path(step)) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, variable in self.variables.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, variable.numpy(), allow_pickle=False)
+        for old in self.steps[self.keep :]:
+            self._path(old).unlink(missing_ok=True)
+
+    def restore(self) -> int | None:
+        """Restores the newest checkpoint that can be read, saying which were skipped.
+
+        Returns:
+            The outer step of the checkpoint, None if there is none.
+
+        Raises:
+            InputError: if a checkpoint is of another architecture or of flp_tf 0.1, if it
+                has not all that is needed, or if none is good.
+        """
+        if found := self.newest(damaged=self._report):
+            self._check(found.step, found.content)
+            for name, variable in self.variables.items():
+                variable.assign(_as(found.content[name], variable.dtype.as_numpy_dtype))
+            return found.step
+        if self.steps:
+            raise InputError(f"--logdir: none of the {len(self.steps)} checkpoints in {self.directory} can be read")
+        if any(path.match("ckpt-*.index") for path in _content(self.directory)):
+            raise InputError(
+                f"--logdir: the checkpoints in {self.directory} are of flp_tf 0.1, which this version does not read; "
+                "use them with flp_tf 0.1, or train anew in another folder"
+            )
+        return None
+
+    def newest(self, damaged: Callable[[int], None] = lambda step: None) -> "Checkpoint | None":
+        """Returns the newest checkpoint that can be read, None if there is none.
+
+        Args:
+            damaged: called with the outer step of each newer one that cannot be read.
+        """
+        for step in self.steps:
+            content = self._read(step)
+            if content is not None:
+                return Checkpoint(step, content)
+            damaged(step)
+        return None
+
+    def _report(self, step: int) -> None:
+        print(f"flp_tf: checkpoint {self._label(step)} is damaged; trying the one before it", file=sys.stderr)
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"ckpt-{step}.npz"
+
+    def _label(self, step: int) -> Path:
+        return self._path(step).with_suffix("")
+
+    def _read(self, step: int) -> dict[str, np.ndarray] | None:
+        """Returns all arrays of a checkpoint, or None if it is damaged."""
+        try:
+            with zipfile.ZipFile(self._path(step)) as archive:
+                # Each is read to its end before it is decoded: only then is its checksum compared.
+                content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+            arrays = {
+                name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(value), allow_pickle=False)
+                for name, value in content.items()
+            }
+        except PermissionError as error:
+            raise InputError(f"--logdir: {self._path(step)} cannot be read: {error.strerror}") from None
+        except DAMAGE:
+            return None
+        return arrays
+
+    def _check(self, step: int, content: Mapping[str, np.ndarray]) -> None:
+        """Raises InputError unless a checkpoint has the variables, and no others."""
+        wanted = {name: variable.shape.as_list() for name, variable in self.variables.items()}
+        found = {name: list(value.shape) for name, value in content.items()}
+        if all(name.startswith(LEARNER) for name in wanted):
+            found = {name: shape for name, shape in found.items() if name.startswith(LEARNER)}
+        elif all(name.startswith(LEARNER) for name in found):
+            raise InputError(
+                f"--logdir: checkpoint {self._label(step)} holds the network's weights alone; "
+                "it can be evaluated, exported and analyzed, but not trained further"
+            )
+        different = [
+            f"weight {name} is {found.get(name, 'missing')}, the network's is {wanted.get(name, 'missing')}"
+            for name in sorted(wanted.keys() | found.keys())
+            if wanted.get(name) != found.get(name)
+        ]
+        if different:
+            more = f"; and {len(different) - MOST_NAMED} more" if len(different) > MOST_NAMED else ""
+            raise InputError(
+                f"--logdir: checkpoint {self._label(step)} is of another architecture "
+                f"({'; '.join(different[:MOST_NAMED])}{more})"
+            )
+
+
+def _as(value: np.ndarray, dtype: type) -> np.ndarray:
+    """Returns an array in a variable's type; types that NumPy does not have, such as bfloat16, are stored as bytes."""
+    return value.view(dtype) if value.dtype.kind == "V" else value.astype(dtype)
+
+
+def _content(directory: Path) -> list[Path]:
+    """Returns what a folder contains; nothing, if there is no folder."""
+    return list(directory.iterdir()) if directory.is_dir() else []

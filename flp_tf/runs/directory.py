@@ -1,0 +1,203 @@
+"""The run directory: the interface between a run and all that comes after it.
+
+config.json       everything needed to repeat the run
+checkpoints/      weights, optimizers and counters, see `checkpoints`
+export/           the SavedModel
+result.json       the meta-test of the finished run; written last
+evaluation.json   that of `--mode=evaluate`
+events.out.*      TensorBoard
+.lock             while a process trains here
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+import flp_tf
+from flp_tf.errors import InputError
+from flp_tf.runs import files
+from flp_tf.runs.config import Config
+
+PACKAGES = ("tensorflow", "keras", "numpy")
+
+
+class RunDirectory:
+    """A run's files under `--logdir`.
+
+    Args:
+        path: the folder; `claim` makes it.
+        flag: the flag that names it, for messages.
+
+    Raises:
+        InputError: if the path cannot be one of a folder here.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], flag: str = "logdir"):
+        self.flag = flag
+        text = os.fspath(path)
+        if not text:
+            raise InputError(f"--{flag}= names no folder")
+        if re.match(r"\w+://", text):
+            raise InputError(f"--{flag}={text} is not a local folder; mount it, or name a local one")
+        try:
+            self.path = Path(text).expanduser()
+        except RuntimeError:
+            raise InputError(f"--{flag}={text} names the home of a user who does not exist") from None
+        self.config_file = self.path / "config.json"
+        self.result_file = self.path / "result.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.export = self.path / "export"
+
+    @contextlib.contextmanager
+    def claimed(self, config: Config) -> Iterator[None]:
+        """A context in which the folder holds this run, and no other process trains in it.
+
+        Makes the folder and writes `config.json`. A folder of the same run is taken over,
+        to continue. So is one of another run that has no checkpoint yet.
+
+        Args:
+            config: the run's configuration.
+
+        Raises:
+            InputError: if the folder cannot be written, is in use, or holds another run.
+        """
+        self.check_writable()
+        with files.locked(self.path):
+            for folder in (self.path, self.checkpoints):
+                files.remove_partial(folder)
+            self._take(config)
+            yield
+
+    def _take(self, config: Config) -> None:
+        trained = self.checkpoints.is_dir() and any(self.checkpoints.glob("ckpt-*"))
+        if not self.config_file.exists():
+            if trained or self.result_file.exists():
+                raise InputError(f"--{self.flag}={self.path} holds a run without a config.json; name an empty folder")
+        elif trained or self.result_file.exists():
+            self.check_same_run(config)
+            if not trained:
+                raise InputError(
+                    f"--{self.flag}={self.path} holds a finished run (result.json) without its checkpoints; "
+                    "to train anew, name another folder"
+                )
+            self._compare_versions()
+        elif not self._is_ours():
+            raise InputError(f"--{self.flag}={self.path} has a config.json that is not of a run; name another folder")
+        self.write("config.json", {**config.to_dict(), "versions": versions()})
+
+    def _is_ours(self) -> bool:
+        """Returns whether `config.json` is one that this library wrote."""
+        with contextlib.suppress(InputError):
+            return "task" in (content := self.read("config.json")) and "flp_tf" in dict(content.get("versions", {}))
+        return False
+
+    def _compare_versions(self) -> None:
+        """Says so, if the run was started with other versions than it goes on with."""
+        before, now = self.read("config.json").get("versions", {}), versions()
+        changed = [f"{name} {before.get(name)} before, {now[name]} now" for name in now if before.get(name) != now[name]]
+        if changed:
+            print(f"flp_tf: {self.path} goes on with other versions: {', '.join(changed)}", file=sys.stderr)
+
+    def check_same_run(self, config: Config) -> None:
+        """Raises InputError, naming what differs, if `config` describes another run."""
+        if differences := config.differences(self.config()):
+            raise InputError(
+                f"--{self.flag}={self.path} holds another run: {', '.join(differences)}; name another folder"
+            )
+
+    def check_writable(self, flag: str = "") -> None:
+        """Makes the folder if it is missing, and checks that files can be made in it.
+
+        Args:
+            flag: the flag that names the folder, if it is another than the constructor was told.
+
+        Raises:
+            InputError: if they cannot.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise InputError(f"--{flag or self.flag}={self.path} cannot be written: {error.strerror}") from None
+
+    def config(self) -> Config:
+        """Returns the run's configuration.
+
+        Raises:
+            InputError: if there is no readable one.
+        """
+        if not self.config_file.is_file():
+            raise InputError(f"--{self.flag}={self.path} holds no run (it has no config.json)")
+        try:
+            return Config.from_dict(self.read("config.json"))
+        except InputError as error:
+            raise InputError(f"--{self.flag}={self.path} has an unreadable config.json: {error}") from None
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Returns a JSON file of the folder.
+
+        Raises:
+            InputError: if it cannot be read, or is not an object of JSON.
+        """
+        try:
+            content = json.loads((self.path / name).read_bytes(), parse_constant=_refuse_constant)
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"{self.path / name} cannot be read: {error}") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{self.path / name} cannot be read: it is not a JSON object")
+        return content
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Writes a JSON file whole or not at all; numbers that are not finite become null.
+
+        Raises:
+            InputError: if it cannot be written.
+        """
+        text = json.dumps(_finite(content), indent=2, allow_nan=False)
+        with files.whole(self.path / name) as file:
+            file.write(f"{text}\n".encode())
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(content: Any) -> Any:
+    """Returns the same structure with None in place of numbers that are not finite."""
+    if isinstance(content, Mapping):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that results depend on."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"flp_tf": flp_tf.__version__, "python": platform.python_version(), **packages}
+
+
+def machine() -> str:
+    """Returns what computes here, such as "2 x Intel(R) Xeon(R) Processor" or "1 x NVIDIA H100"."""
+    if gpus := tf.config.list_physical_devices("GPU"):
+        return f"{len(gpus)} x {tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'GPU')}"
+    return f"{os.cpu_count()} x {_cpu_name()}"
+
+
+def _cpu_name() -> str:
+    try:
+        return re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):
+        return platform.machine()

@@ -1,0 +1,127 @@
+"""Files that are written whole or not at all, and a lock that never outlives its process."""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from flp_tf.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Not a POSIX system: there are no locks.
+    fcntl = None
+
+LOCK = ".lock"
+# Name of a file while it is written, see `whole`.
+PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A context that writes a file whole or not at all.
+
+    The file is written under another name in the same folder, and renamed at the end. The
+    other name is random and its file is created exclusively, so that a link planted there
+    is not followed.
+
+    Args:
+        path: of the file; an older one is replaced.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes left of files that they wrote with `whole`.
+
+    Args:
+        folder: whose lock is held; it need not exist.
+    """
+    for path in folder.glob(".*.partial"):
+        if PARTIAL.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A context in which this process alone holds a folder.
+
+    The lock is one of the operating system's on the file `.lock`. It is released when the
+    process ends, however it ends. On file systems without locks there is none.
+
+    Args:
+        folder: an existing folder.
+
+    Raises:
+        InputError: naming the process that holds the folder.
+    """
+    descriptor = _acquire(folder)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            # Nobody waits for this file: see `_acquire`.
+            (folder / LOCK).unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _acquire(folder: Path) -> int | None:
+    """Returns the descriptor of the locked file, None where there are no locks."""
+    if fcntl is None:
+        return None
+    path = folder / LOCK
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise InputError(f"{path} cannot be opened to lock the folder: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise InputError(f"{folder} is in use by {holder}; wait for it, or name another folder") from None
+        except OSError:
+            os.close(descriptor)
+            return None
+        opened = os.fstat(descriptor)
+        if not stat.S_ISREG(opened.st_mode) or opened.st_nlink > 1:
+            os.close(descriptor)
+            raise InputError(f"{path} is not a lock file of flp_tf; remove it")
+        # Whoever held the lock until now removed the file: then another one has its name.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(opened, os.stat(path, follow_symlinks=False)):
+                os.truncate(descriptor, 0)
+                os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+                return descriptor
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> str:
+    """Returns "process PID on HOST", as the holder of a lock wrote it."""
+    try:
+        content = json.loads(os.pread(descriptor, 1000, 0))
+        return f"process {content['pid']} on {content['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

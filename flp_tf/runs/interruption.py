@@ -1,0 +1,61 @@
+"""Signals that ask to leave: finish the step, save, then leave."""
+
+import signal
+import threading
+
+# Ctrl-C, `kill`, a closed terminal, and what batch systems send before the time is up.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+class Interrupted(Exception):
+    """A signal ended meta-training early; a checkpoint was saved.
+
+    Attributes:
+        signal: number of the signal.
+        episodes: lifetimes done.
+    """
+
+    def __init__(self, signal: int, episodes: int):
+        super().__init__(signal, episodes)
+        self.signal, self.episodes = signal, episodes
+
+
+class Interruption:
+    """A context in which the first of `SIGNALS` only raises a flag.
+
+    A second signal is handled as usual, for whoever cannot wait. Outside of the main
+    thread, where Python refuses to handle signals, they are left alone, and so is a
+    SIGHUP that the process ignores (`nohup`).
+
+    Attributes:
+        signal: number of the signal that came, or None.
+    """
+
+    def __enter__(self) -> "Interruption":
+        self.signal: int | None = None
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.getsignal(number) for number in SIGNALS}
+            # None: a handler that is not Python's, and could not be put back.
+            self._before = {
+                number: handler
+                for number, handler in before.items()
+                if handler is not None and not (handler == signal.SIG_IGN and number != signal.SIGINT)
+            }
+            for number in self._before:
+                signal.signal(number, self._catch)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._restore()
+
+    def _catch(self, number: int, frame: object) -> None:
+        del frame
+        self.signal = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

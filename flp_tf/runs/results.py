@@ -1,0 +1,67 @@
+"""The final figures of a run: `result.json`, `evaluation.json`, and the table on the screen."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from flp_tf.errors import InputError
+from flp_tf.learners.base import Learner
+from flp_tf.meta.evaluation import Evaluator
+from flp_tf.runs.config import Config
+from flp_tf.tasks import Task
+
+# Of a run's configuration, what stands beside its figures if the run has it.
+FACTS = ("task", "continual", "method", "num_plastic_layers", "second_order", "seed", "eval_lifetime_scale")
+# Why there is null in place of a figure.
+NOT_FINITE = "the error on unseen data is not a finite number"
+
+
+def test_task(config: Config, task: Task) -> Task:
+    """Returns the task of the meta-test: that of the run, with `--eval_lifetime_scale` times as many inner steps.
+
+    Raises:
+        InputError: if lifetimes of the task cannot have this length.
+    """
+    try:
+        return task.with_lifetime(task.steps * config.eval_lifetime_scale)
+    except InputError as error:
+        raise InputError(f"--eval_lifetime_scale={config.eval_lifetime_scale} is not possible: {error}") from None
+
+
+def meta_test(config: Config, task: Task, learner: Learner) -> dict[str, Any]:
+    """Meta-tests a learner.
+
+    Args:
+        config: seed, number and length of the lifetimes.
+        task: of the run.
+        learner: with the weights to test.
+
+    Returns:
+        `FACTS` and the statistics of the errors, as they stand in `result.json`. Where the
+        mean is not finite, `diverged` says so.
+    """
+    task = test_task(config, task)
+    evaluation = Evaluator(learner, task, config.jit_compile)(config.seed, config.eval_episodes)
+    content = {name: getattr(config, name) for name in FACTS if hasattr(config, name)}
+    content |= evaluation.to_dict(task.concept)
+    return content if math.isfinite(content["meta_test"]["mean"]) else content | {"diverged": NOT_FINITE}
+
+
+def table(config: Config, task: Task, content: Mapping[str, Any]) -> str:
+    """Returns a meta-test as text: mean, standard error, and by sine or class.
+
+    Args:
+        config: of the run.
+        task: of the run.
+        content: from `meta_test`.
+    """
+    order = {True: ", continual", False: ", i.i.d."}.get(content.get("continual"), "")
+    lines = [
+        f"Meta-test of {config.method}({config.num_plastic_layers}) on {config.task}{order}: "
+        f"{content['meta_test']['episodes']} lifetimes of unseen data",
+        f"  {'':>16} {task.unit:>10} {'std. error':>12}",
+    ]
+    rows = [("before lifetime", content["before_lifetime"]), ("after lifetime", content["meta_test"])]
+    rows += [(f"{task.concept} {i + 1}", row) for i, row in enumerate(content[f"per_{task.concept}"])]
+    lines += [f"  {name:>16} {row['mean']:>10.4g} {row['stderr']:>12.2g}" for name, row in rows]
+    return "\n".join(lines)

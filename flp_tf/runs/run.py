@@ -1,0 +1,90 @@
+"""A run that is loaded: its configuration, task and learner."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flp_tf import learners
+from flp_tf.errors import InputError
+from flp_tf.learners.base import Learner
+from flp_tf.runs.checkpoints import Checkpoints, weights
+from flp_tf.runs.config import Config
+from flp_tf.runs.directory import RunDirectory
+from flp_tf.tasks import Task
+
+# Folder of the networks that ship with the library.
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+class Run(NamedTuple):
+    """A meta-trained network, and what it came from.
+
+    Attributes:
+        path: the run directory.
+        config: its configuration.
+        task: its task.
+        learner: the learner with the meta-learned weights.
+    """
+
+    path: Path
+    config: Config
+    task: Task
+    learner: Learner
+
+    def result(self) -> dict[str, Any]:
+        """Returns the content of `result.json`; raises InputError if the run is not finished."""
+        return RunDirectory(self.path).read("result.json")
+
+    def progress(self) -> dict[str, float]:
+        """Returns how far the run had come at its newest checkpoint: `episodes` and, where it was kept, `minutes`."""
+        checkpoint = Checkpoints(self.path / "checkpoints", {}).newest()
+        if checkpoint is None:
+            return {"episodes": 0}
+        seconds = checkpoint.content.get("outer/seconds")
+        minutes = {} if seconds is None else {"minutes": float(seconds) / 60}
+        return {"episodes": min(checkpoint.step * self.config.meta_batch, self.config.episodes)} | minutes
+
+
+def pretrained_names() -> list[str]:
+    """Returns the names of the networks that ship with the library."""
+    return sorted(file.parent.name for file in PRETRAINED.glob("*/config.json"))
+
+
+def load(path: str | os.PathLike[str], **changes: Any) -> Run:
+    """Loads a finished or interrupted run, or a network that ships with the library.
+
+    Example:
+        >>> import flp_tf
+        >>> run = flp_tf.load("sine_continual_flp2")
+
+    Args:
+        path: a run directory, or a name of a network that ships (`flp_tf.pretrained.names()`).
+            A run directory of that name takes precedence.
+        **changes: options that are to be others than the run's, by flag, such as
+            `omniglot_archives="DIR"`.
+
+    Raises:
+        InputError: if there is no run, no checkpoint, or none that fits.
+    """
+    directory = RunDirectory(path)
+    if not directory.config_file.exists() and os.fspath(path) in pretrained_names():
+        directory = RunDirectory(PRETRAINED / path)
+    return restore(directory.path, directory.config().replace(**changes))
+
+
+def restore(path: Path, config: Config) -> Run:
+    """Returns the run in a folder with another configuration than the one that is saved there.
+
+    Args:
+        path: the run directory.
+        config: the configuration.
+
+    Raises:
+        InputError: if there is no checkpoint, or none that fits.
+    """
+    task = config.make_task()
+    learner = learners.build(config, task)
+    checkpoints = Checkpoints(RunDirectory(path).checkpoints, weights(learner))
+    if checkpoints.restore() is None:
+        raise InputError(f"--logdir={path} holds no checkpoint yet")
+    return Run(Path(path), config, task, learner)

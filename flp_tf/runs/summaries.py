@@ -1,0 +1,181 @@
+"""What a run shows in TensorBoard."""
+
+import io
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib.figure
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+
+from flp_tf import lifetime
+from flp_tf.meta.evaluation import Evaluation
+from flp_tf.meta.trainer import Trainer
+from flp_tf.runs.config import Config
+from flp_tf.tasks import Task
+
+# What the names of a run's own event files end with.
+SUFFIX = ".flp_tf"
+# Bytes that a file of records has around each of them.
+FRAME = 16
+
+
+class Summaries:
+    """Writes a run's TensorBoard events; the step of every event is lifetimes done.
+
+    Points do not depend on where a run was interrupted: the sums behind the means are
+    `variables`, which checkpoints hold, and `open` removes events after the checkpoint.
+
+    Args:
+        folder: the run's folder.
+        trainer: the outer loop that it watches.
+        config: the run's configuration.
+        enabled: whether to write at all (the chief does).
+    """
+
+    def __init__(self, folder: Path, trainer: Trainer, config: Config, enabled: bool = True):
+        self.folder, self.trainer, self.config, self.enabled = folder, trainer, config, enabled
+        self.writer = tf.summary.create_noop_writer()
+        self.draws = _overrides_draw(trainer.task)
+        self.seconds: list[float] = []
+        # Sum and number of the finite values of each metric since the last point.
+        norms = [f"gradient_norm/{group}" for group in trainer.optimizers.groups]
+        self._sums = {name: tf.Variable([0.0, 0.0], False, dtype=tf.float64) for name in ("loss", "error", *norms)}
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """What checkpoints have to hold, by name."""
+        return {f"summaries/{name}": variable for name, variable in self._sums.items()}
+
+    def open(self, restored: bool) -> None:
+        """Begins a session of the run.
+
+        Args:
+            restored: whether the run goes on from a checkpoint. If not, earlier events of
+                this folder are removed.
+        """
+        if not self.enabled:
+            return
+        purge(self.folder, self.trainer.episodes if restored else -1)
+        self.writer = tf.summary.create_file_writer(str(self.folder), filename_suffix=SUFFIX)
+        if self.trainer.step == 0:
+            fields = self.config.to_dict().items()
+            values = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in fields}
+            with self.writer.as_default(step=0):
+                hparams.hparams(values)
+
+    def record(self, metrics: Mapping[str, float], seconds: float) -> None:
+        """Takes one outer step's metrics; writes their means every `--log_every` steps, and at the last."""
+        for name, sums in self._sums.items():
+            if np.isfinite(metrics[name]):
+                sums.assign_add([metrics[name], 1.0])
+        self.seconds.append(seconds)
+        if self.trainer.step % self.config.log_every and self.trainer.step < self.trainer.steps:
+            return
+        with self.writer.as_default(step=self.trainer.episodes):
+            for name, sums in self._sums.items():
+                total, count = sums.numpy()
+                tag = name if "/" in name else f"query/{name}"
+                tf.summary.scalar(tag, total / count if count else np.nan)
+                sums.assign([0.0, 0.0])
+            tf.summary.scalar("outer/skipped_steps", self.trainer.skipped)
+            # The median leaves compilation out.
+            tf.summary.scalar("outer/episodes_per_second", self.config.meta_batch / float(np.median(self.seconds)))
+            self._weights()
+        self.seconds = []
+
+    def _weights(self) -> None:
+        for group, weights in self.trainer.optimizers.groups.items():
+            norm = tf.linalg.global_norm([weight.value for weight in weights.values()])
+            tf.summary.scalar(f"parameter_norm/{group}", norm)
+        for layer in self.trainer.learner.network.head:
+            if layer.feedback is not None:
+                tf.summary.scalar(f"beta/{layer.name}", layer.feedback.strength.value)
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Writes an evaluation on unseen episodes, histograms and a picture of one episode."""
+        with self.writer.as_default(step=self.trainer.episodes):
+            tf.summary.scalar("meta_test/error", evaluation.meta_test()["mean"])
+            tf.summary.scalar("meta_test/error_before_lifetime", float(np.mean(evaluation.before)))
+            for layer in self.trainer.learner.network.head:
+                tf.summary.histogram(f"alpha/{layer.name}", layer.alpha)
+            for group, weights in self.trainer.optimizers.groups.items():
+                if group in ("feedback", "rule", "initial"):
+                    for path, weight in weights.items():
+                        tf.summary.histogram(_tag(group, path), weight.value)
+            if self.enabled and self.draws and (picture := self._picture()) is not None:
+                tf.summary.image("episode", picture)
+
+    def flush(self) -> None:
+        """Writes out all events; to be called before a checkpoint is saved."""
+        self.writer.flush()
+
+    def _picture(self) -> tf.Tensor | None:
+        """Returns the task's picture of a validation episode, None if it has none or fails, which is said once."""
+        task, learner = self.trainer.task, self.trainer.learner
+        episode = task.compiled_sample(self.config.seed, 0, 1, "validation")
+        state = learner.initial_state(episode.seed)
+        before = lifetime.query(learner, state, episode).numpy()
+        after = lifetime.query(learner, lifetime.run(learner, episode, state=state).state, episode).numpy()
+        try:
+            figure = task.draw(episode, before, after)
+            return None if figure is None else to_image(figure)
+        except Exception as error:  # What a task draws is no reason to end a training.
+            self.draws = False
+            print(
+                f"flp_tf: --task={self.config.task} cannot draw its episodes ({type(error).__name__}: {error}); "
+                "training goes on without pictures",
+                file=sys.stderr,
+            )
+            return None
+
+
+def _overrides_draw(task: Task) -> bool:
+    draw = getattr(type(task), "draw", None)
+    return draw is not None and draw is not Task.draw
+
+
+def _tag(group: str, path: str) -> str:
+    """Returns a weight's tag, such as `feedback/layer_1/kernel_0` for `network/layers/layer_1/feedback/kernel_0`."""
+    words = path.removeprefix("network/").removeprefix("layers/").split("/")
+    return "/".join([group, *(word for word in words if word != group)])
+
+
+def to_image(figure: matplotlib.figure.Figure) -> tf.Tensor:
+    """Returns a matplotlib figure as `[1, height, width, 4]` uint8."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=100)
+    return tf.image.decode_png(png.getvalue(), channels=4)[None]
+
+
+def purge(folder: Path, last: int) -> None:
+    """Removes the events after a step from a run's own event files.
+
+    Args:
+        folder: whose files named `...SUFFIX` are cut; other files stay.
+        last: the last step to keep; below 0 for none.
+    """
+    for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
+        if path.is_symlink():
+            continue
+        kept = _bytes_until(path, last)
+        if not kept:
+            path.unlink()
+        elif kept < path.stat().st_size:
+            os.truncate(path, kept)
+
+
+def _bytes_until(path: Path, last: int) -> int:
+    """Returns where in an event file the first event after a step, or what is not whole, begins."""
+    offset = 0
+    try:
+        for record in tf.data.TFRecordDataset(str(path), buffer_size=1 << 18):
+            if tf.compat.v1.Event.FromString(content := record.numpy()).step > last:
+                break
+            offset += len(content) + FRAME
+    except tf.errors.DataLossError:  # A killed process left half an event.
+        pass
+    return offset

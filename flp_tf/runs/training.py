@@ -1,0 +1,191 @@
+"""Meta-training from the first lifetime to `result.json`."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from flp_tf import learners
+from flp_tf.export import export
+from flp_tf.learners.base import Learner
+from flp_tf.meta import distribution
+from flp_tf.meta.evaluation import Evaluator
+from flp_tf.meta.trainer import Diverged, Trainer
+from flp_tf.runs import results
+from flp_tf.runs.checkpoints import Checkpoints
+from flp_tf.runs.config import Config
+from flp_tf.runs.directory import RunDirectory, machine
+from flp_tf.runs.interruption import Interrupted, Interruption
+from flp_tf.runs.run import Run
+from flp_tf.runs.summaries import Summaries
+from flp_tf.tasks import Task
+
+# Lifetimes of an evaluation during meta-training.
+VALIDATION_EPISODES = 10
+
+
+def meta_train(config: Config, logdir: str | os.PathLike[str], *, progress: bool = True) -> Run:
+    """Meta-trains a network, or goes on with an interrupted run, to the final meta-test.
+
+    Example:
+        >>> import flp_tf
+        >>> run = flp_tf.meta_train(flp_tf.configure(task="sine", episodes=100), "runs/short")
+        >>> run.result()["meta_test"]["mean"]
+
+    In the main thread SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR1 end meta-training after
+    the present outer step, with a checkpoint; the same call continues. In other threads
+    signals are left alone.
+
+    Args:
+        config: from `flp_tf.configure`.
+        logdir: the run directory; see `flp_tf.runs.directory` for what is in it.
+        progress: whether to print: a progress bar, evaluations and the final table.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: if the folder holds another run, is in use or cannot be written, or if
+            options do not fit each other.
+        Interrupted: after a signal, with a checkpoint saved.
+        Diverged: if meta-gradients or the final errors are not finite.
+    """
+    directory = RunDirectory(logdir)
+    strategy = distribution.strategy(config.distribution)
+    chief = distribution.is_chief(strategy)
+    task = config.make_task()
+    results.test_task(config, task)
+    with strategy.scope():
+        learner = learners.build(config, task)
+        trainer = make_trainer(config, task, learner, strategy)
+    run = Run(directory.path, config, task, learner)
+    with directory.claimed(config) if chief else contextlib.nullcontext():
+        train(trainer, directory, config, chief=chief, progress=progress)
+        if chief:
+            finish(run, trainer, progress=progress)
+    return run
+
+
+def make_trainer(
+    config: Config, task: Task, learner: Learner, strategy: tf.distribute.Strategy | None = None
+) -> Trainer:
+    """Returns the outer loop of a configuration.
+
+    Args:
+        config: estimator, and options of the outer loop and the engine.
+        task: the task.
+        learner: the learner, made in the scope of the strategy.
+        strategy: how the meta-batch is split over devices; one device by default.
+
+    Raises:
+        InputError: see `Trainer`.
+    """
+    options = (config.options("outer"), config.options("engine"))
+    return Trainer(learner, task, config.choice("estimator")(), *options, seed=config.seed, strategy=strategy)
+
+
+def train(
+    trainer: Trainer, directory: RunDirectory, config: Config, *, chief: bool = True, progress: bool = True
+) -> None:
+    """Meta-trains to the end, from the newest checkpoint in the directory if any.
+
+    Args:
+        trainer: the outer loop.
+        directory: the run's folder, claimed.
+        config: options of the run.
+        chief: whether this process writes checkpoints and events, and prints.
+        progress: whether the chief prints.
+
+    Raises:
+        Interrupted: after a signal, with a checkpoint saved.
+        Diverged: see `Trainer.outer_step`; a checkpoint is left as it was.
+    """
+    progress = progress and chief
+    summaries = Summaries(directory.path, trainer, config, enabled=chief)
+    checkpoints = Checkpoints(directory.checkpoints, trainer.variables | summaries.variables)
+    restored = checkpoints.restore() is not None
+    if restored and progress:
+        print(f"Continuing {directory.path} after {trainer.episodes} lifetimes.", flush=True)
+    summaries.open(restored)
+    evaluator = Evaluator(trainer.learner, trainer.task, config.jit_compile)
+    saved = time.monotonic()
+    with Interruption() as interruption, _progress(trainer, config, progress) as bar:
+        while trainer.step < trainer.steps:
+            began = time.monotonic()
+            metrics = _outer_step(trainer)
+            seconds = time.monotonic() - began
+            trainer.seconds.assign_add(seconds)
+            summaries.record(metrics, seconds)
+            _show(bar, metrics, config.meta_batch)
+            last = trainer.step == trainer.steps
+            if last or trainer.episodes % config.eval_every < config.meta_batch:
+                evaluation = evaluator(config.seed, VALIDATION_EPISODES, "validation")
+                if progress:
+                    error = f"{evaluation.meta_test()['mean']:.4g} {trainer.task.unit}"
+                    bar.write(f"lifetime {trainer.episodes}: error on unseen episodes {error}")
+                summaries.evaluation(evaluation)
+                summaries.flush()
+            if chief and (last or interruption.signal or time.monotonic() - saved > 60 * config.checkpoint_minutes):
+                # Events first: those after the newest checkpoint are removed when a run goes on.
+                summaries.flush()
+                checkpoints.save(trainer.step)
+                saved = time.monotonic()
+            if interruption.signal:
+                raise Interrupted(interruption.signal, trainer.episodes)
+    if trainer.skipped >= trainer.steps:
+        raise Diverged(f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
+
+
+def _outer_step(trainer: Trainer) -> dict[str, float]:
+    """Takes an outer step; a divergence says where to go on, too."""
+    try:
+        return trainer.outer_step()
+    except Diverged as diverged:
+        raise Diverged(f"{diverged}; and name another --logdir, because this one keeps the run as it is") from None
+
+
+def finish(run: Run, trainer: Trainer, *, progress: bool = True) -> None:
+    """Ends a run: meta-test, SavedModel, and at last `result.json`.
+
+    Args:
+        run: the run, its folder claimed.
+        trainer: its outer loop, at the end.
+        progress: whether to print the table.
+
+    Raises:
+        Diverged: if the errors are not finite; `result.json` says so.
+    """
+    directory = RunDirectory(run.path)
+    result = results.meta_test(run.config, run.task, run.learner)
+    result |= {"episodes": run.config.episodes, "skipped_steps": trainer.skipped}
+    result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
+    export(run.learner, directory.export)
+    directory.write("result.json", result)
+    if "diverged" in result:
+        raise Diverged(f"{result['diverged']}; see {directory.result_file}")
+    if progress:
+        print(results.table(run.config, run.task, result))
+        print(f"Run directory: {run.path}  (tensorboard --logdir {run.path})", flush=True)
+
+
+@contextlib.contextmanager
+def _progress(trainer: Trainer, config: Config, shown: bool) -> Iterator[tqdm]:
+    label = f"{config.task} {config.method}({config.num_plastic_layers})"
+    total = trainer.steps * config.meta_batch
+    with tqdm(
+        total=total, initial=trainer.episodes, desc=label, unit="lifetime", disable=not shown, mininterval=1
+    ) as bar:
+        bar.running_loss = None
+        yield bar
+
+
+def _show(bar: tqdm, metrics: Mapping[str, float], lifetimes: int) -> None:
+    """Moves the bar on, with a running mean of the query loss; a skipped one would hide the others."""
+    if not metrics["skipped"]:
+        before = bar.running_loss if bar.running_loss is not None else metrics["loss"]
+        bar.running_loss = 0.95 * before + 0.05 * metrics["loss"]
+        bar.set_postfix(query_loss=f"{bar.running_loss:.4g}", refresh=False)
+    bar.update(lifetimes)
