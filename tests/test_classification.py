@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 
 from flp_tf import lifetime
+from flp_tf.errors import InputError
 from flp_tf.learners import FeedbackLearner
-from flp_tf.networks import Network
+from flp_tf.networks import build
+from flp_tf.registry import Choice, Registry
 from flp_tf.tasks import SPLITS, Classification
 
 SIZE, CLASSES, DRAWINGS = 3, {"train": 9, "validation": 5, "test": 6}, 8
@@ -42,10 +44,10 @@ def sample(task, index=0, count=3, split="train", seed=0):
 def test_shapes_and_ranges(continual):
     task = make(continual=continual)
     episode = sample(task)
-    assert (task.steps, task.batch_size, task.query_size, task.num_concepts, task.num_outputs) == (12, 1, 20, 4, 4)
+    assert (task.steps, task.batch_size, task.query_examples, task.num_concepts, task.num_outputs) == (12, 1, 20, 4, 4)
     assert episode.support_x.shape == (12, 3, 1, SIZE, SIZE, 1) and episode.support_y.shape == (12, 3, 1, 4)
     assert episode.query_x.shape == (3, 20, SIZE, SIZE, 1) and episode.query_y.shape == (3, 20, 4)
-    assert all(part.dtype == tf.float32 for part in episode)
+    assert all(part.dtype == tf.float32 for part in episode[:4])
     assert np.min(episode.query_x) == 0 and np.max(episode.query_x) == 1
 
 
@@ -150,7 +152,7 @@ def test_turned_and_mirrored_classes_are_meta_training_classes_of_their_own(rota
 def test_the_graph_holds_no_images():
     task = Classification({split: np.zeros((40, 20, 28, 28, 1), np.uint8) for split in SPLITS})
     for split in SPLITS:
-        concrete = tf.function(lambda i: sample(task, i, 1, split)).get_concrete_function(tf.constant(0))
+        concrete = tf.function(lambda i, split=split: sample(task, i, 1, split)).get_concrete_function(tf.constant(0))
         assert len(concrete.graph.as_graph_def().SerializeToString()) < 100_000
 
 
@@ -164,7 +166,7 @@ def test_output_layer_alone_learns_separable_classes():
             array[c, :, 2, 2, 0] = noise[c]
     task = Classification(arrays, continual=True)
     options = {"plasticity_scale": 0.2, "plasticity_init": 1.0, "kernel_initializer": "zeros"}
-    network = Network((), (3, 3, 1), 5, 1, lambda is_output: options)
+    network = build((), task.input_shape, task.num_outputs, 1, lambda is_output: options)
     learner = FeedbackLearner(network, "target", clamp_output=True)
     episode = sample(task, split="test")
     state = lifetime.run(learner, episode).state
@@ -179,20 +181,98 @@ def test_output_layer_alone_learns_separable_classes():
     "kwargs, message",
     [
         ({"ways": 6}, "--ways=6 is more than the 5 validation classes; legal values are 2 to 5"),
+        ({"ways": 1}, "--ways=1 is too small; legal values are 2 or more"),
+        ({"shots": 2.0}, "--shots=2.0 is not of the right type; legal is an integer"),
+        ({"distortion": float("nan")}, "--distortion=nan is not a finite number"),
         ({"shots": 4}, "--shots=4 and --query_size=5 take 9 images .* legal values add up to at most 8"),
     ],
 )
-def test_too_large_episodes_are_refused_in_one_line(kwargs, message):
-    with pytest.raises(ValueError, match=message) as error:
+def test_wrong_options_are_refused_in_one_line(kwargs, message):
+    with pytest.raises(InputError, match=message) as error:
         make(**kwargs)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 2, 3])
 def test_picture_shows_every_image(channels):
     task = Classification({split: np.full((5, 6, 4, 4, channels), 9, np.uint8) for split in SPLITS}, 3, 2, 4)
-    learner = FeedbackLearner(Network((), (4, 4, channels), 3, 1), "target", clamp_output=True)
-    support, query = task.picture(learner, seed=0).axes
+    episode = sample(task, count=1, split="validation")
+    figure = task.draw(episode, np.roll(episode.query_y, 1, -1), episode.query_y)
+    support, query = figure.axes
     assert support.images[0].get_array().shape[:2] == (3 * 4, 2 * 4)
     assert query.images[0].get_array().shape[:2] == (3 * 4, 4 * 4)
-    assert len(query.texts) == 12
+    assert [text.get_text() for text in query.texts] == [str(i + 1) for i in np.argmax(episode.query_y[0], -1)]
+    assert figure.get_suptitle() == "errors in the query: 100% before the lifetime, 0% after"
+
+
+def test_lifetimes_have_a_fixed_length():
+    task = make()
+    assert task.with_lifetime(12) is task
+    with pytest.raises(InputError, match="--lifetime=24 does not go with Classification.* the legal value is 12"):
+        task.with_lifetime(24)
+
+
+@pytest.mark.parametrize("kind", ["float64", "float16", "tensor", "bool"])
+def test_images_of_other_types_give_the_same_episodes(kind):
+    """Floats in [0, 1] are taken as they are, booleans as 0 and 1."""
+    binary = {split: (images(split) > 60).astype(np.uint8) * np.uint8(255) for split in SPLITS}
+    convert = {
+        "float64": lambda x: x / 255.0,
+        "float16": lambda x: (x / 255).astype(np.float16),
+        "tensor": tf.constant,
+        "bool": lambda x: x > 0,
+    }[kind]
+    expected = sample(Classification(binary, 4, 3, 5), count=2)
+    actual = sample(Classification({split: convert(array) for split, array in binary.items()}, 4, 3, 5), count=2)
+    assert np.max(actual.query_x) == 1
+    tf.nest.map_structure(np.testing.assert_array_equal, actual, expected)
+
+
+def test_float_images_keep_their_precision():
+    arrays = {split: np.full((5, 8, 3, 3, 1), 0.123456789) for split in SPLITS}
+    np.testing.assert_allclose(sample(Classification(arrays, 4, 3, 5)).query_x, 0.123456789, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x: x.astype(int), "test images are int64; expected uint8, booleans, or floats in .0, 1."),
+        (lambda x: x.astype(str), "test images are <U3; expected uint8"),
+        (lambda x: x.astype(float), "test images are float64 from 0 to 255; expected .* floats in .0, 1."),
+        (lambda x: x / 255.0 - 0.5, "test images are float64 from -0.5 to 0.5; expected"),
+        (lambda x: np.where(x > 0, np.nan, 0.0), "test images are float64 from nan to nan; expected"),
+        (lambda x: x[..., 0], r"test images have shape \(6, 8, 3, 3\); expected .classes, drawings, size, size, chan"),
+        (lambda x: x[0], r"test images have shape \(8, 3, 3, 1\); expected"),
+        (lambda x: x[:, :, :2], r"test images have shape \(6, 8, 2, 3, 1\); expected"),
+        (lambda x: x[:0], r"test images have shape \(0, 8, 3, 3, 1\), which is empty; expected"),
+        (lambda x: x[:, :, :2, :2], r"images of all splits need one shape .size, size, channels.; found .*\(2, 2, 1\)"),
+        (lambda x: None, r"test images have shape \(\); expected"),
+    ],
+)
+def test_wrong_images_are_refused_in_one_line(change, message):
+    arrays = {split: images(split) for split in SPLITS}
+    with pytest.raises(InputError, match=message) as error:
+        Classification({**arrays, "test": change(arrays["test"])}, 4, 3, 5)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_splits_are_told():
+    with pytest.raises(InputError, match="images are given for train, val; expected .* train, validation, test"):
+        Classification({"train": images("train"), "val": images("validation")})
+    with pytest.raises(InputError, match="images are given for a ndarray; expected a dictionary"):
+        Classification(images("train"))
+
+
+def test_a_subclass_with_images_of_its_own():
+    """As the docstring has it: registered, its options those of `Classification`."""
+    registry = Registry("test_classification_task")
+
+    @registry.register("digits")
+    class Digits(Classification):
+        def __init__(self, **options):
+            super().__init__({split: images(split) for split in SPLITS}, **options)
+
+    options = registry.options("digits")(ways=4, shots=3, query_size=5)
+    task = Choice(registry["digits"], options)()
+    assert (task.steps, task.query_examples) == (12, 20)
+    tf.nest.map_structure(np.testing.assert_array_equal, sample(task), sample(make()))

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from flp_tf.tasks import distortion
+from flp_tf.tasks.images import distortion
 
 
 def blob(size: int = 33) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flp_tf.config import Config
+from flp_tf.errors import InputError
+from flp_tf.registry import Choice
 from flp_tf.tasks import TASKS
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "mini_imagenet_ravi"
@@ -17,14 +18,11 @@ SPLITS = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 CLASSES = {"train": 5, "validation": 3, "test": 4}
 
 
-def config(folder, data_dir, **flags):
+def load(folder, data_dir, **given):
     small = {"ways": 3, "shots": 2, "query_size": 2, "image_size": 8}
-    where = {"task": "mini_imagenet", "mini_imagenet_dir": str(folder), "data_dir": str(data_dir)}
-    return Config(**{**small, **where, **flags}).resolve()
-
-
-def load(folder, data_dir, **flags):
-    return TASKS["mini_imagenet"].from_config(config(folder, data_dir, **flags))
+    where = {"mini_imagenet_dir": str(folder), "data_dir": str(data_dir)}
+    options = TASKS.options("mini_imagenet")(**{**small, **where, **given})
+    return Choice(TASKS["mini_imagenet"], options)()
 
 
 def color(split, label):
@@ -97,7 +95,7 @@ def test_published_split_is_64_16_20_classes(tmp_path):
 
 
 def test_dataset_is_prepared_once_for_each_folder(folder, tmp_path, monkeypatch):
-    builders = pytest.importorskip("flp_tf.tasks.mini_imagenet_builder")
+    builders = pytest.importorskip("flp_tf.tasks.images.mini_imagenet_builder")
     first = load(folder, tmp_path / "data")
     monkeypatch.setattr(builders.MiniImagenetRavi, "_generate_examples", None)
     again = load(folder, tmp_path / "data")
@@ -177,7 +175,7 @@ def break_image(folder):
 )
 def test_wrong_folders_are_told_in_one_line(folder, tmp_path, damage, flags, message):
     damage(folder)
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(InputError, match=message) as error:
         load(folder, tmp_path / "data", **flags)
     assert "\n" not in str(error.value)
     if damage is not break_image:

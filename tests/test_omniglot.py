@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flp_tf.config import Config
-from flp_tf.tasks import TASKS, omniglot, omniglot_drawings
+from flp_tf.errors import InputError
+from flp_tf.registry import Choice
+from flp_tf.tasks import TASKS, omniglot
+from flp_tf.tasks.images import omniglot_drawings
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_archives = pytest.mark.skipif(
@@ -31,12 +33,12 @@ SMALL = {"ways": 2, "shots": 2, "query_size": 1, "image_size": 105}
 DRAWINGS = 3
 
 
-def config(tmp_path, **flags):
-    return Config(**{"task": "omniglot", "data_dir": str(tmp_path / "data"), **SMALL, **flags}).resolve()
+def options(tmp_path, **given):
+    return {"data_dir": str(tmp_path / "data"), **SMALL, **given}
 
 
-def load(tmp_path, **flags):
-    return omniglot.Omniglot.from_config(config(tmp_path, omniglot_archives=str(tmp_path / "archives"), **flags))
+def load(tmp_path, **given):
+    return omniglot.Omniglot(**options(tmp_path, omniglot_archives=str(tmp_path / "archives"), **given))
 
 
 def picture(alphabet, character, drawing):
@@ -160,7 +162,7 @@ def test_zip_is_read_like_its_tree_and_verified(tmp_path, archives, monkeypatch)
     for folder in list(archives.iterdir()):
         zip_tree(folder, archives / f"{folder.name}.zip")
         shutil.rmtree(folder)
-    with pytest.raises(ValueError, match="--omniglot_archives=.*small1.zip is damaged .*f38eb80f8.*found") as error:
+    with pytest.raises(InputError, match="--omniglot_archives=.*small1.zip is damaged .*f38eb80f8.*found") as error:
         load(tmp_path)
     assert "\n" not in str(error.value)
     for path in archives.iterdir():
@@ -187,6 +189,8 @@ def test_rotations_stay_in_meta_training(tmp_path, archives):
             "--meta_test_alphabets=.* leaves none of the alphabets",
         ),
         ({"ways": 3, "meta_test_alphabets": ("Gamma",)}, "--ways=3 is more than the 2 test classes"),
+        ({"image_size": 7}, "--image_size=7 is too small; legal values are 8 or more"),
+        ({"meta_test_alphabets": "Alpha"}, "--meta_test_alphabets='Alpha' is not of the right type; legal is texts"),
         ({"shots": 3}, "--shots=3 and --query_size=1 take 4 images .* at most 3"),
         ({"omniglot_archives": "/nowhere"}, "--omniglot_archives=/nowhere is not a folder; .*images_evaluation.zip"),
         ({"omniglot_archives": "archives/images_background_small1"}, "holds no archive; .*images_evaluation.zip"),
@@ -194,14 +198,14 @@ def test_rotations_stay_in_meta_training(tmp_path, archives):
 )
 def test_wrong_flags_are_told_in_one_line(tmp_path, archives, monkeypatch, flags, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=message) as error:
-        omniglot.Omniglot.from_config(config(tmp_path, **{"omniglot_archives": "archives", **flags}))
+    with pytest.raises(InputError, match=message) as error:
+        omniglot.Omniglot(**options(tmp_path, **{"omniglot_archives": "archives", **flags}))
     assert "\n" not in str(error.value)
 
 
 def test_incomplete_tree_is_told_in_one_line(tmp_path, archives):
     next((archives / "images_background_small1" / "Alpha" / "character02").iterdir()).unlink()
-    with pytest.raises(ValueError, match="--omniglot_archives.*Alpha/character02 has 2 drawings.*have 3"):
+    with pytest.raises(InputError, match="--omniglot_archives.*Alpha/character02 has 2 drawings.*have 3"):
         load(tmp_path)
 
 
@@ -214,11 +218,11 @@ def test_tensorflow_datasets_gives_the_official_split(tmp_path, monkeypatch):
         draw(folders[key] / parts[key], alphabet, range(1, 5))
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", lambda self, urls: folders)
     monkeypatch.setattr(tfds.features.ClassLabel, "names", tfds.features.ClassLabel.names.setter(any_number_of_names))
-    task = omniglot.Omniglot.from_config(config(tmp_path))
+    task = omniglot.Omniglot(**options(tmp_path))
     assert ink_of(task, "test") == expected_ink("Zeta", range(1, 5))
     assert ink_of(task, "train") | ink_of(task, "validation") == expected_ink("Alpha", range(1, 5))
     monkeypatch.setattr(tfds, "load", None)
-    assert ink_of(omniglot.Omniglot.from_config(config(tmp_path)), "test") == ink_of(task, "test")
+    assert ink_of(omniglot.Omniglot(**options(tmp_path)), "test") == ink_of(task, "test")
 
 
 def any_number_of_names(feature, names):
@@ -233,23 +237,23 @@ def test_failed_download_says_how_to_work_offline(tmp_path, monkeypatch):
         raise ConnectionError("no network\nat all")
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", download)
-    with pytest.raises(ValueError, match="--task=omniglot .* downloaded .*--omniglot_archives=DIR") as error:
-        omniglot.Omniglot.from_config(config(tmp_path))
+    with pytest.raises(InputError, match="--task=omniglot .* downloaded .*--omniglot_archives=DIR") as error:
+        omniglot.Omniglot(**options(tmp_path))
     assert "\n" not in str(error.value)
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
     where = {"omniglot_archives": str(REAL), "meta_test_alphabets": ("Korean", "Tagalog")}
-    flags = config(tmp_path_factory.mktemp("real"), **where, shots=5, query_size=15)
-    return TASKS["omniglot"].from_config(flags), flags
+    chosen = options(tmp_path_factory.mktemp("real"), **where, shots=5, query_size=15)
+    return Choice(TASKS["omniglot"], TASKS.options("omniglot")(**chosen))(), chosen
 
 
 @needs_archives
 def test_official_archives_have_242_classes(real):
-    task, flags = real
+    task, chosen = real
     assert [task.num_classes(split) for split in ("train", "validation", "test")] == [167, 18, 40 + 17]
-    (cache,) = (Path(flags.data_dir) / "flp_tf").iterdir()
+    (cache,) = (Path(chosen["data_dir"]) / "flp_tf").iterdir()
     with np.load(cache) as arrays:
         names, counts = np.unique(arrays["alphabets"], return_counts=True)
         assert dict(zip(names.tolist(), counts.tolist())) == REAL_ALPHABETS

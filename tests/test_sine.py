@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from helpers import assert_close, to_numpy
 
+from flp_tf.errors import InputError
 from flp_tf.tasks import SPLITS, Sine
 from flp_tf.tasks.sine import PHASE_BANDS
 
@@ -15,7 +16,7 @@ SINES, STEPS, BATCH, QUERIES = 3, 12, 4, 5
 
 
 def make(continual=False, steps=STEPS):
-    return Sine(SINES, steps, BATCH, QUERIES, continual)
+    return Sine(num_sines=SINES, lifetime=steps, batch_size=BATCH, query_size=QUERIES, continual=continual)
 
 
 def sample(task, index=0, count=1, split="train", seed=0):
@@ -50,7 +51,8 @@ def test_shapes(continual):
     assert episode.support_y.shape == (STEPS, 2, BATCH, 1)
     assert episode.query_x.shape == (2, SINES * QUERIES, SINES + 1)
     assert episode.query_y.shape == (2, SINES * QUERIES, 1)
-    assert all(part.dtype == np.float32 for part in episode)
+    assert all(part.dtype == np.float32 for part in episode[:4])
+    assert episode.seed.shape == (2, 2) and episode.seed.dtype == np.int32
 
 
 def test_static_shapes_in_a_graph():
@@ -92,7 +94,7 @@ def test_targets_are_the_sines():
         query = number_of_sine(episode.query_x) == sine
         amplitude, phase = fit(episode.support_x[support][:, -1], episode.support_y[support][:, 0])
         assert 0.1 <= amplitude <= 5 and 0 <= phase <= math.pi
-        for inputs, targets, which in ((*episode[:2], support), (*episode[2:], query)):
+        for inputs, targets, which in ((*episode[:2], support), (*episode[2:4], query)):
             assert_close(targets[which][:, 0], amplitude * np.sin(inputs[which][:, -1] + phase), tolerance=1e-5)
 
 
@@ -114,7 +116,7 @@ def test_shuffled_order():
 def test_order_changes_nothing_but_the_order():
     """Both kinds of lifetime of one seed are of the same sines and queries."""
     shuffled, continual = sample(make()), sample(make(continual=True))
-    assert_close(tuple(shuffled[2:]), tuple(continual[2:]), tolerance=0)
+    assert_close(tuple(shuffled[2:4]), tuple(continual[2:4]), tolerance=0)
 
 
 def test_query_stands_sine_by_sine():
@@ -157,7 +159,7 @@ def test_lifetimes_do_not_depend_on_the_meta_batch():
     """Lifetime 2 as one of four, as one of two and alone."""
     task = make()
     four, two, alone = sample(task, 0, 4), sample(task, 2, 2), sample(task, 2, 1)
-    for i, axis in enumerate((1, 1, 0, 0)):
+    for i, axis in enumerate((1, 1, 0, 0, 0)):
         expected = np.take(four[i], 2, axis)
         assert np.array_equal(np.take(two[i], 0, axis), expected)
         assert np.array_equal(np.take(alone[i], 0, axis), expected)
@@ -177,19 +179,83 @@ def test_concept_errors():
 
 
 @pytest.mark.parametrize("continual", [False, True])
-def test_longer(continual):
+def test_another_lifetime(continual):
     """K times the steps of the same sines, everything else as it was."""
     task = make(continual)
-    longer = task.longer(3)
+    longer = task.with_lifetime(3 * STEPS)
     once, thrice = sample(task), sample(longer)
     assert thrice.support_x.shape == (3 * STEPS, *once.support_x.shape[1:])
     assert_close(tuple(thrice[2:]), tuple(once[2:]), tolerance=0)
+    assert task.steps == STEPS and task.with_lifetime(STEPS) is task
     counts = [np.bincount(number_of_sine(episode.support_x).ravel()) for episode in (once, thrice)]
     assert np.array_equal(counts[1], 3 * counts[0])
     order = number_of_sine(thrice.support_x)[:, 0, 0]
     assert continual == bool(np.all(np.diff(order) >= 0))
 
 
+def test_a_copy_of_another_length_keeps_what_a_subclass_has():
+    """Without a call of its constructor, and with a compiled sample of its own."""
+
+    class Shifted(Sine):
+        def __init__(self, shift):
+            super().__init__(SINES, STEPS, BATCH, QUERIES)
+            self.shift = shift
+
+        def sample_lifetime(self, seed, split):
+            episode = super().sample_lifetime(seed, split)
+            return episode._replace(support_y=episode.support_y + self.shift)
+
+    task = Shifted(100.0)
+    assert task.compiled_sample(0, 0, 1, "train").support_y.shape[0] == STEPS
+    longer = task.with_lifetime(2 * STEPS)
+    assert type(longer) is Shifted
+    compiled = to_numpy(longer.compiled_sample(0, 0, 1, "train"))
+    assert compiled.support_y.shape[0] == 2 * STEPS and compiled.support_y.min() > 90
+    assert_close(compiled, sample(longer), tolerance=1e-5)
+
+
+INDIVISIBLE = "--lifetime=400 is not divisible by --num_sines=3; legal .* multiples of 3"
+
+
 def test_indivisible_lifetime():
-    with pytest.raises(ValueError, match="--lifetime=400 is not divisible by --num_sines=3; legal .* multiples of 3"):
+    with pytest.raises(InputError, match=INDIVISIBLE):
         Sine(num_sines=3)
+    with pytest.raises(InputError, match=INDIVISIBLE):
+        make().with_lifetime(400)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"num_sines": 0}, "--num_sines=0 is too small; legal values are 1 or more"),
+        ({"query_size": -1}, "--query_size=-1 is too small"),
+        ({"lifetime": 0}, "--lifetime=0 is too small"),
+        ({"lifetime": 40.0}, "--lifetime=40.0 is not of the right type; legal is an integer"),
+        ({"continual": "false"}, "--continual='false' is not of the right type; legal is true or false"),
+    ],
+)
+def test_wrong_options_are_told(options, message):
+    with pytest.raises(InputError, match=message):
+        Sine(**options)
+
+
+def test_wrong_lengths_are_told():
+    for steps, message in ((0, "--lifetime=0 is too small"), (6.0, "--lifetime=6.0 is not of the right type")):
+        with pytest.raises(InputError, match=message):
+            make().with_lifetime(steps)
+
+
+def test_picture_shows_every_sine():
+    """Targets, and outputs before and after, of the first lifetime."""
+    task = make()
+    episode = sample(task, count=2)
+    figure = task.draw(episode, np.zeros_like(episode.query_y), episode.query_y + 1)
+    assert len(figure.axes) == SINES
+    for i, axis in enumerate(figure.axes):
+        which = slice(i * QUERIES, (i + 1) * QUERIES)
+        order = np.argsort(episode.query_x[0, which, -1])
+        target, before, after = (line.get_ydata() for line in axis.lines)
+        np.testing.assert_array_equal(target, episode.query_y[0, which, 0][order])
+        np.testing.assert_array_equal(before, np.zeros(QUERIES))
+        np.testing.assert_allclose(after, target + 1)
+        assert axis.get_title() == f"sine {i + 1}: MSE 1"

@@ -1,4 +1,4 @@
-"""Tasks: families of episodes, one module each, one `Episode` structure."""
+"""Tasks: families of episodes, one module each."""
 
 from flp_tf.registry import Registry
 from flp_tf.tasks.base import SPLITS, Episode, Task
@@ -7,6 +7,9 @@ from flp_tf.tasks.mini_imagenet import MiniImagenet
 from flp_tf.tasks.omniglot import Omniglot
 from flp_tf.tasks.sine import Sine
 
-TASKS = Registry("task", sine=Sine, omniglot=Omniglot, mini_imagenet=MiniImagenet)
+TASKS = Registry("task", default="sine", text="What is learned in a lifetime.")
+TASKS.register("sine")(Sine)
+TASKS.register("omniglot")(Omniglot)
+TASKS.register("mini_imagenet")(MiniImagenet)
 
 __all__ = ["SPLITS", "TASKS", "Classification", "Episode", "MiniImagenet", "Omniglot", "Sine", "Task"]

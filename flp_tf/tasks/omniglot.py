@@ -1,52 +1,76 @@
 """Omniglot: handwritten characters of 50 alphabets (paper, section 5)."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
-from flp_tf.tasks import omniglot_drawings
+from flp_tf.errors import InputError
+from flp_tf.registry import check, option
 from flp_tf.tasks.base import SPLITS
-from flp_tf.tasks.classification import Classification
-from flp_tf.tasks.image_cache import cached, decode_ink
+from flp_tf.tasks.classification import Classification, DatasetOptions, episode_options
+from flp_tf.tasks.images import omniglot_drawings
+from flp_tf.tasks.images.cache import cached, decode_ink
 
 # One class in this many is kept from meta-training for validation.
 VALIDATION_EVERY = 10
-# One alphabet in this many is meta-test, where neither a flag nor the data say which.
+# One alphabet in this many is for meta-test, where neither a flag nor the data say which.
 TEST_EVERY = 4
 
 
+@dataclasses.dataclass(frozen=True)
+class OmniglotOptions(DatasetOptions):
+    """Options of `Omniglot`."""
+
+    omniglot_archives: str = option(
+        "", "Folder with official Omniglot archives, instead of a download.", incidental=True
+    )
+    meta_test_alphabets: tuple[str, ...] = option((), "Alphabets kept for meta-test with --omniglot_archives.")
+
+
 class Omniglot(Classification):
-    """Few-shot classification of characters, drawn by twenty people each.
+    """Few-shot classification of characters, each drawn by twenty people.
 
     With tensorflow-datasets, or archives that include `images_evaluation`, meta-test
     has the paper's classes, the alphabets of the official evaluation set; other
     archives are split by alphabet. Every tenth of the other classes is for validation
     (see `split_classes`), the rest for meta-training. Ink is 1, paper 0.
+
+    Args:
+        **options: the fields of `OmniglotOptions`.
+
+    Raises:
+        InputError: if an option is out of range, or the drawings not as expected.
     """
 
-    defaults: ClassVar = {**Classification.defaults, "network": "omniglot_paper"}
+    Options = OmniglotOptions
 
-    @classmethod
-    def load_images(cls, config) -> dict[str, np.ndarray]:
-        data_dir = Path(config.data_dir).expanduser()
-        if config.omniglot_archives:
-            source = omniglot_drawings.from_archives(Path(config.omniglot_archives).expanduser())
-        else:
-            source = omniglot_drawings.from_tensorflow_datasets(data_dir)
-        path = data_dir / "flp_tf" / f"omniglot_{config.image_size}px_{source.key}.npz"
-        arrays = cached(path, lambda: _decode(source, config.image_size))
-        alphabets = arrays["alphabets"]
-        splits = split_classes(alphabets, arrays["evaluation"], config.meta_test_alphabets, config.ways)
-        counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
-        print(
-            f"Omniglot: {len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} "
-            f"({', '.join(sorted(set(alphabets[splits['test']])))})",
-            file=sys.stderr,
-        )
-        return {split: arrays["images"][classes] for split, classes in splits.items()}
+    def __init__(self, **options):
+        chosen = OmniglotOptions(**options)
+        check(chosen)
+        super().__init__(_load_images(chosen), **episode_options(chosen))
+
+
+def _load_images(options: OmniglotOptions) -> dict[str, np.ndarray]:
+    """Returns the drawings by split, uint8 `[classes, drawings, size, size, 1]`."""
+    data_dir = Path(options.data_dir).expanduser()
+    if options.omniglot_archives:
+        source = omniglot_drawings.from_archives(Path(options.omniglot_archives).expanduser())
+    else:
+        source = omniglot_drawings.from_tensorflow_datasets(data_dir)
+    path = data_dir / "flp_tf" / f"omniglot_{options.image_size}px_{source.key}.npz"
+    arrays = cached(path, lambda: _decode(source, options.image_size))
+    alphabets = arrays["alphabets"]
+    splits = split_classes(alphabets, arrays["evaluation"], options.meta_test_alphabets, options.ways)
+    counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
+    print(
+        f"Omniglot: {len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} "
+        f"({', '.join(sorted(set(alphabets[splits['test']])))})",
+        file=sys.stderr,
+    )
+    return {split: arrays["images"][classes] for split, classes in splits.items()}
 
 
 def split_classes(
@@ -69,13 +93,13 @@ def split_classes(
         Indices of classes by split.
 
     Raises:
-        ValueError: if an alphabet is unknown, or none is left for meta-training.
+        InputError: if an alphabet is unknown, or none is left for meta-training.
     """
     names = sorted(set(alphabets.tolist()))
     flag = f"--meta_test_alphabets={','.join(meta_test_alphabets)}"
     unknown = sorted(set(meta_test_alphabets) - set(names))
     if unknown:
-        raise ValueError(f"{flag}: there is no {' and no '.join(unknown)}; legal values: {', '.join(names)}")
+        raise InputError(f"{flag}: there is no {' and no '.join(unknown)}; legal values: {', '.join(names)}")
     if meta_test_alphabets:
         test = np.isin(alphabets, meta_test_alphabets)
     elif evaluation.any() and not evaluation.all():
@@ -84,7 +108,7 @@ def split_classes(
         test = np.isin(alphabets, names[TEST_EVERY - 1 :: TEST_EVERY] or names[-1:])
     others = np.flatnonzero(~test)
     if not others.size:
-        raise ValueError(f"{flag} leaves none of the alphabets {', '.join(names)} for meta-training")
+        raise InputError(f"{flag} leaves none of the alphabets {', '.join(names)} for meta-training")
     every = np.clip(len(others) // ways, 1, VALIDATION_EVERY)
     return {
         "train": np.delete(others, np.s_[every - 1 :: every]),
@@ -94,13 +118,13 @@ def split_classes(
 
 
 def _decode(source: omniglot_drawings.Source, size: int) -> dict[str, np.ndarray]:
-    """Returns the arrays of the cache, one row a class, in the order of their names."""
+    """Returns the arrays of the cache, one row per class, in the order of their names."""
     drawings = source.read()
     classes = sorted(drawings.classes)
     counts = {character: len(drawings.classes[character]) for character in classes}
     for character, count in counts.items():
         if count < max(counts.values()):
-            raise ValueError(
+            raise InputError(
                 f"--omniglot_archives: {'/'.join(character)} has {count} drawings in {source.name}, "
                 f"other classes have {max(counts.values())}; unpack the archive again"
             )

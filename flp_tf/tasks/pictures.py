@@ -1,34 +1,27 @@
-"""Pictures of an episode: what the network says before and after a lifetime."""
+"""Pictures of an episode: what the network answers before and after a lifetime."""
 
 import matplotlib.figure
 import numpy as np
-import tensorflow as tf
 
-from flp_tf import lifetime
-from flp_tf.learners.base import Learner
-from flp_tf.meta.objective import query
-from flp_tf.tasks.base import Task
+from flp_tf.tasks.base import Episode, Task
 
 
-def before_and_after(task: Task, learner: Learner, seed: int):
-    """Returns one validation episode and the query outputs before and after it."""
-    episode = task.sample(seed, tf.constant(0), 1, "validation")
-    state = learner.initial_state(1)
-    before = query(learner, state, episode)[0].numpy()
-    after = query(learner, lifetime.run(learner, episode, state=state).state, episode)[0].numpy()
-    return episode, before, after
+def sines(task: Task, episode: Episode, before: np.ndarray, after: np.ndarray) -> matplotlib.figure.Figure:
+    """Draws every sine of the first lifetime of an episode, with the predictions.
 
-
-def sines(task: Task, learner: Learner, seed: int) -> matplotlib.figure.Figure:
-    """Draws every sine of an episode with the predictions before and after."""
-    episode, before, after = before_and_after(task, learner, seed)
+    Args:
+        task: a `Task` whose last input is the x of the curve.
+        episode: an `Episode`.
+        before: outputs for the query before the lifetime `[lifetimes, query_examples, 1]`.
+        after: the same after the lifetime.
+    """
     columns = min(task.num_concepts, 5)
     rows = -(-task.num_concepts // columns)
     figure = matplotlib.figure.Figure(figsize=(2.4 * columns, 2.2 * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    parts = (episode.query_x.numpy(), episode.query_y.numpy(), before, after)
-    curves = [np.split(part[..., -1].reshape(-1), task.num_concepts) for part in parts]
-    # What has diverged leaves the picture, not the others out of sight.
+    parts = (np.asarray(part)[0, :, -1] for part in (episode.query_x, episode.query_y, before, after))
+    curves = [np.split(part, task.num_concepts) for part in parts]
+    # Outputs that diverged are cut off; otherwise the targets would look flat.
     limit = 1.3 * np.max(np.abs(curves[1]))
     for i, (axis, x, y, first, last) in enumerate(zip(axes, *curves)):
         order = np.argsort(x)
@@ -47,17 +40,26 @@ def sines(task: Task, learner: Learner, seed: int) -> matplotlib.figure.Figure:
     return figure
 
 
-def classes(task: Task, learner: Learner, seed: int) -> matplotlib.figure.Figure:
-    """Draws the support and the query of an episode, a class a row, and the predictions.
+def classes(task: Task, episode: Episode, before: np.ndarray, after: np.ndarray) -> matplotlib.figure.Figure:
+    """Draws support and query of the first lifetime of an episode, one row per class.
 
-    A query image bears the number of the class that the network takes it for after the
+    A query image has the number of the class that the network takes it for after the
     lifetime, in red where that is wrong.
+
+    Args:
+        task: a `Task` of square images, shown one at a time.
+        episode: an `Episode`.
+        before: outputs for the query before the lifetime `[lifetimes, query_examples, ways]`.
+        after: the same after the lifetime.
     """
-    episode, before, after = before_and_after(task, learner, seed)
-    labels = np.argmax(episode.query_y[0], -1).reshape(task.num_concepts, -1)
-    seen = np.argmax(episode.support_y[:, 0, 0], -1)
+    support_x, support_y = (np.asarray(part)[:, 0, 0] for part in (episode.support_x, episode.support_y))
+    query_x, query_y, before, after = (
+        np.asarray(part)[0] for part in (episode.query_x, episode.query_y, before, after)
+    )
+    labels = np.argmax(query_y, -1).reshape(task.num_concepts, -1)
+    seen = np.argmax(support_y, -1)
     order = np.concatenate([np.flatnonzero(seen == label) for label in labels[:, 0]])
-    parts = {"support": episode.support_x.numpy()[order, 0, 0], "query": episode.query_x[0].numpy()}
+    parts = {"support": support_x[order], "query": query_x}
     size, channels = task.input_shape[0], task.input_shape[-1]
     widths = [len(images) // task.num_concepts for images in parts.values()]
     figure = matplotlib.figure.Figure(
@@ -67,6 +69,8 @@ def classes(task: Task, learner: Learner, seed: int) -> matplotlib.figure.Figure
     for axis, width, (name, images) in zip(axes, widths, parts.items()):
         tiles = images.reshape(task.num_concepts, width, size, size, channels).swapaxes(1, 2)
         mosaic = tiles.reshape(task.num_concepts * size, width * size, channels)
+        if channels not in (1, 3):  # Neither gray nor color.
+            mosaic = np.mean(mosaic, axis=-1)
         axis.imshow(mosaic, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axis.set_xticks([])
         middles = (np.arange(task.num_concepts) + 0.5) * size

@@ -1,10 +1,17 @@
 """Online regression of several sines (paper, section 5.1)."""
 
+import copy
+import dataclasses
 import math
 from typing import ClassVar
 
+import matplotlib.figure
+import numpy as np
 import tensorflow as tf
 
+from flp_tf.errors import InputError
+from flp_tf.registry import check, option
+from flp_tf.tasks import pictures
 from flp_tf.tasks.base import SPLITS, Episode, Task
 
 AMPLITUDES = (0.1, 5.0)
@@ -14,71 +21,81 @@ INPUTS = (-5.0, 5.0)
 PHASE_BANDS = 1000 * len(SPLITS)
 
 
+@dataclasses.dataclass(frozen=True)
+class SineOptions:
+    """Options of `Sine`."""
+
+    num_sines: int = option(10, "Sines of a lifetime.", least=1)
+    lifetime: int = option(400, "Inner steps of a lifetime, a multiple of the sines.", least=1)
+    batch_size: int = option(32, "Examples of an inner step.", least=1)
+    query_size: int = option(64, "Query examples of each sine.", least=1)
+    continual: bool = option(False, "Sine after sine instead of i.i.d. order.")
+
+
 class Sine(Task):
     """Ten sines learned in one lifetime, `y = A sin(x + phase)`.
 
-    `A ~ U[0.1, 5]`, `phase ~ U[0, pi]`, `x ~ U[-5, 5]`. The input is the one-hot
-    number of the sine and `x`. Each inner step is a batch of one sine; in a continual
-    lifetime all steps of a sine come before those of the next, in an i.i.d. one the
-    batches are shuffled.
+    `A ~ U[0.1, 5]`, `phase ~ U[0, pi]`, `x ~ U[-5, 5]`. The input is the one-hot number
+    of the sine and `x`. Each inner step is a batch of one sine. In a continual lifetime
+    all steps of a sine come before those of the next, in an i.i.d. one the batches are
+    shuffled.
 
     Args:
         num_sines: sines of a lifetime.
-        steps: inner steps of a lifetime, over all sines.
+        lifetime: inner steps of a lifetime, over all sines.
         batch_size: examples of an inner step.
         query_size: query examples of each sine.
-        continual: sine after sine rather than shuffled.
+        continual: sine after sine instead of shuffled.
 
     Raises:
-        ValueError: if the lifetime is not divisible by the sines.
+        InputError: if an argument is out of range, or the lifetime not divisible by the sines.
     """
 
+    Options = SineOptions
     concept: ClassVar = "sine"
-    defaults: ClassVar = {
-        "network": "sine_paper",
-        "episodes": 20_000,
-        "lifetime": 400,
-        "batch_size": 32,
-        "query_size": 64,
-        "feedback_signal": "error",
-        "clamp_output": False,
-        "plasticity_scale": 1e-4,
-        "hidden_plasticity_factor": 1.0,
-        "inner_rate": 0.003,
-    }
 
     def __init__(
-        self, num_sines: int = 10, steps: int = 400, batch_size: int = 32, query_size: int = 64, continual: bool = False
+        self,
+        num_sines: int = SineOptions.num_sines,
+        lifetime: int = SineOptions.lifetime,
+        batch_size: int = SineOptions.batch_size,
+        query_size: int = SineOptions.query_size,
+        continual: bool = SineOptions.continual,
     ):
-        if steps % num_sines:
-            raise ValueError(
-                f"--lifetime={steps} is not divisible by --num_sines={num_sines}; "
-                f"legal values are multiples of {num_sines}"
-            )
+        check(SineOptions(num_sines, lifetime, batch_size, query_size, continual))
+        _check_divisible(lifetime, num_sines)
         self.num_concepts = num_sines
         self.input_shape = (num_sines + 1,)
         self.num_outputs = 1
-        self.steps = steps
+        self.steps = lifetime
         self.batch_size = batch_size
-        self.query_size = query_size * num_sines
+        self.query_examples = query_size * num_sines
         self.continual = continual
 
-    @classmethod
-    def from_config(cls, config) -> "Sine":
-        return cls(config.num_sines, config.lifetime, config.batch_size, config.query_size, config.continual)
+    def with_lifetime(self, steps: int) -> "Sine":
+        """Returns the same sines with lifetimes of `steps` inner steps.
 
-    def longer(self, scale: int) -> "Sine":
-        queries = self.query_size // self.num_concepts
-        return type(self)(self.num_concepts, self.steps * scale, self.batch_size, queries, self.continual)
+        A copy with another `steps`: everything else that a subclass keeps stays as it is.
 
-    def picture(self, learner, seed: int):
-        from flp_tf.tasks import pictures
+        Raises:
+            InputError: if the steps are not divisible by the sines.
+        """
+        if steps == self.steps:
+            return self
+        check(SineOptions(lifetime=steps))
+        _check_divisible(steps, self.num_concepts)
+        twin = copy.copy(self)
+        twin.steps = steps
+        return twin
 
-        return pictures.sines(self, learner, seed)
+    def draw(self, episode: Episode, before: np.ndarray, after: np.ndarray) -> matplotlib.figure.Figure:
+        """Draws every sine with the predictions before and after the lifetime."""
+        return pictures.sines(self, episode, before, after)
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
-        # Seeds of its own for every split: phases alone would make lifetime i of one
-        # split a neighbour of lifetime i of another, with the same amplitudes and inputs.
+        """Draws sines, inputs and order; see `Task.sample_lifetime`."""
+        # Each split has seeds of its own. With the phases alone apart, lifetime i of one
+        # split would have the amplitudes and inputs of lifetime i of another.
         seeds = tf.reshape(tf.random.split(seed, 5 * len(SPLITS)), [len(SPLITS), 5, 2])[SPLITS.index(split)]
         amplitude, phase = self.sample_sines(seeds[:2], split)
         order = tf.repeat(tf.range(self.num_concepts), self.steps // self.num_concepts)
@@ -86,19 +103,19 @@ class Sine(Task):
             order = tf.random.experimental.stateless_shuffle(order, seeds[2])
         support = self._examples(seeds[3], order, self.batch_size, amplitude, phase)
         concepts = tf.range(self.num_concepts)
-        query = self._examples(seeds[4], concepts, self.query_size // self.num_concepts, amplitude, phase)
-        return Episode(*support, *(tf.reshape(part, [self.query_size, part.shape[-1]]) for part in query))
+        query = self._examples(seeds[4], concepts, self.query_examples // self.num_concepts, amplitude, phase)
+        return Episode(*support, *(tf.reshape(part, [self.query_examples, part.shape[-1]]) for part in query))
 
     def sample_sines(self, seeds: tf.Tensor, split: str) -> tuple[tf.Tensor, tf.Tensor]:
-        """Draws amplitudes and phases `[num_sines]` of one lifetime.
+        """Draws amplitudes and phases of one lifetime, `[num_sines]` each.
 
         Args:
             seeds: two stateless seeds `[2, 2]`.
-            split: one of `SPLITS`; phases of two splits are never equal.
+            split: one of `SPLITS`. Phases of two splits are never equal.
         """
         shape = [self.num_concepts]
         amplitude = tf.random.stateless_uniform(shape, seeds[0], *AMPLITUDES)
-        # One draw gives the split's band and the place within its middle 99 %, which
+        # One draw gives the band of the split and the place in its middle 99 %, which
         # keeps float32 rounding from crossing a border.
         place = tf.random.stateless_uniform(shape, seeds[1], 0.0, PHASE_BANDS / len(SPLITS))
         band = tf.floor(place)
@@ -107,8 +124,16 @@ class Sine(Task):
         return amplitude, phase
 
     def _examples(self, seed, concepts, batch, amplitude, phase) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns inputs `[n, batch, num_sines + 1]` and targets for `concepts [n]`."""
+        """Returns inputs `[n, batch, num_sines + 1]` and targets `[n, batch, 1]` for `concepts [n]`."""
         x = tf.random.stateless_uniform([concepts.shape[0], batch, 1], seed, *INPUTS)
         y = tf.gather(amplitude, concepts)[:, None, None] * tf.sin(x + tf.gather(phase, concepts)[:, None, None])
         one_hot = tf.tile(tf.one_hot(concepts, self.num_concepts)[:, None], [1, batch, 1])
         return tf.concat([one_hot, x], -1), y
+
+
+def _check_divisible(lifetime: int, num_sines: int) -> None:
+    if lifetime % num_sines:
+        raise InputError(
+            f"--lifetime={lifetime} is not divisible by --num_sines={num_sines}; "
+            f"legal values are multiples of {num_sines}"
+        )

@@ -1,4 +1,4 @@
-"""Where Omniglot's drawings come from: tensorflow-datasets, or archives on disk."""
+"""Sources of Omniglot's drawings: tensorflow-datasets, or archives on disk."""
 
 import hashlib
 import re
@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import NamedTuple
+
+from flp_tf.errors import InputError
 
 EVALUATION = "images_evaluation"
 # The official archives, with the checksums that tensorflow-datasets pins.
@@ -63,13 +65,13 @@ def from_archives(folder: Path) -> Source:
             or as unpacked trees `images_background/Greek/character01/0394_01.png`.
 
     Raises:
-        ValueError: if there is no archive, or a damaged one.
+        InputError: if there is no archive, or a damaged one.
     """
     if not folder.is_dir():
-        raise ValueError(f"--omniglot_archives={folder} is not a folder; expected there: {EXPECTED}")
+        raise InputError(f"--omniglot_archives={folder} is not a folder; expected there: {EXPECTED}")
     found = {name: path for name in ARCHIVES for path in (folder / name, folder / f"{name}.zip") if path.exists()}
     if not found:
-        raise ValueError(f"--omniglot_archives={folder} holds no archive; expected there: {EXPECTED}")
+        raise InputError(f"--omniglot_archives={folder} holds no archive; expected there: {EXPECTED}")
     identities = [f"{name} {_identity(name, path)}" for name, path in found.items()]
     key = hashlib.sha256("\n".join(identities).encode()).hexdigest()[:16]
     return Source(f"{folder} ({', '.join(found)})", key, lambda: _read_archives(found))
@@ -79,20 +81,20 @@ def from_tensorflow_datasets(data_dir: Path) -> Source:
     """Returns the drawings of `tfds.load("omniglot")`, downloaded at first use.
 
     Raises:
-        ValueError: when read, if they can be neither found in `data_dir` nor downloaded.
+        InputError: when read, if they can be neither found in `data_dir` nor downloaded.
     """
     return Source("tensorflow-datasets", "tfds", lambda: _read_tensorflow_datasets(data_dir))
 
 
 def _identity(name: str, path: Path) -> str:
-    """Returns what tells an archive from others; raises ValueError if it is damaged."""
+    """Returns what tells an archive from others; raises InputError if it is damaged."""
     if path.is_dir():
         files = sorted((file, file.stat()) for file in path.glob("*/character*/*.png"))
         listing = [f"{file.relative_to(path)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files]
         return hashlib.sha256("\n".join(listing).encode()).hexdigest()
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     if checksum != ARCHIVES[name]:
-        raise ValueError(
+        raise InputError(
             f"--omniglot_archives={path.parent}: {path.name} is damaged or not the official archive; "
             f"expected sha256 {ARCHIVES[name]}, found {checksum}"
         )
@@ -110,7 +112,7 @@ def _read_archives(found: dict[str, Path]) -> Drawings:
                     evaluation_alphabets.add(match["alphabet"])
     if not classes:
         paths = ", ".join(str(path) for path in found.values())
-        raise ValueError(f"--omniglot_archives: no drawings in {paths}; expected there: ALPHABET/characterNN/*.png")
+        raise InputError(f"--omniglot_archives: no drawings in {paths}; expected there: ALPHABET/characterNN/*.png")
     return Drawings(classes, evaluation_alphabets)
 
 
@@ -126,7 +128,7 @@ def _read_zip(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _read_tensorflow_datasets(data_dir: Path) -> Drawings:
-    # Imported here: it takes seconds, and most tasks never need it.
+    # Imported here: it takes seconds, and most tasks do not need it.
     import tensorflow_datasets as tfds
 
     try:
@@ -138,7 +140,7 @@ def _read_tensorflow_datasets(data_dir: Path) -> Drawings:
             decoders={"image": tfds.decode.SkipDecoding()},
         )
     except (OSError, tfds.download.DownloadError) as error:
-        raise ValueError(
+        raise InputError(
             f"--task=omniglot is neither in --data_dir={data_dir} nor can be downloaded ({type(error).__name__}); "
             "offline, --omniglot_archives=DIR reads the official archives"
         ) from error

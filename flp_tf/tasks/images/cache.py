@@ -1,4 +1,4 @@
-"""Images decoded once: a compact file of bytes, made again when it does not read."""
+"""Decoded images in one compact file, which is made again if it cannot be read."""
 
 import os
 import tempfile
@@ -19,7 +19,7 @@ def cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
     inside it reveal damage.
 
     Args:
-        path: the file; its name must tell all that the arrays depend on.
+        path: the file; its name must depend on all that the arrays depend on.
         make: returns the arrays by name.
     """
     try:
@@ -43,7 +43,7 @@ def cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
 
 
 def resized(images: tf.Tensor, size: int) -> np.ndarray:
-    """Scales images with antialiasing: each new pixel weighs all it covers.
+    """Scales images with antialiasing: each new pixel is a mean over all that it covers.
 
     Args:
         images: bytes `[images, height, width, channels]`.

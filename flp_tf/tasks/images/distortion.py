@@ -1,10 +1,10 @@
-"""Small random affine distortions of images, an augmentation of meta-training."""
+"""Small random affine distortions of images, for meta-training."""
 
 import tensorflow as tf
 
 
 def distorted(images: tf.Tensor, seed: tf.Tensor, strength: float) -> tf.Tensor:
-    """Returns images turned, scaled, sheared and shifted at random, each in its own way.
+    """Returns images turned, scaled, sheared and shifted at random, each independently.
 
     The output at `p` is the input at `c + (I + E) (p - c) + t` with the centre `c`, the
     entries of `E` from `U[-strength, strength]` and those of `t` from the same times the

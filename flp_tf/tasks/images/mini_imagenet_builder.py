@@ -1,10 +1,13 @@
-"""A tensorflow-datasets builder of mini-ImageNet, from images that lie on disk."""
+"""A tensorflow-datasets builder of mini-ImageNet, from images on disk."""
+
+from typing import ClassVar
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from flp_tf.tasks.image_cache import resized
-from flp_tf.tasks.mini_imagenet import EXPECTED, Listing
+from flp_tf.errors import InputError
+from flp_tf.tasks.images.cache import resized
+from flp_tf.tasks.images.mini_imagenet_folder import EXPECTED, Listing
 
 
 class MiniImagenetConfig(tfds.core.BuilderConfig):
@@ -26,7 +29,7 @@ class MiniImagenetRavi(tfds.core.GeneratorBasedBuilder):
     """The 100 classes of mini-ImageNet, split by class into 64, 16 and 20."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "The split of Ravi & Larochelle (2017)."}
+    RELEASE_NOTES: ClassVar = {"1.0.0": "The split of Ravi & Larochelle (2017)."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "The images are ImageNet's and cannot be downloaded freely. Get them from image-net.org and give, "
         f"as the manual directory, {EXPECTED}."
@@ -61,5 +64,5 @@ class MiniImagenetRavi(tfds.core.GeneratorBasedBuilder):
         try:
             image = tf.io.decode_jpeg(path.read_bytes(), channels=3)
         except tf.errors.InvalidArgumentError:
-            raise ValueError(f"--mini_imagenet_dir: {path} is not a JPEG image") from None
+            raise InputError(f"--mini_imagenet_dir: {path} is not a JPEG image") from None
         return resized(image[None], self.builder_config.image_size)[0]

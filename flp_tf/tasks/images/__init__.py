@@ -1,0 +1,1 @@
+"""What is about images: archives, caches of decoded images, distortion, turned and mirrored images."""

@@ -1,0 +1,54 @@
+"""Arrays of images as users give them, checked."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from flp_tf.errors import InputError
+
+AXES = "[classes, drawings, size, size, channels]"
+EXPECTED = "uint8, booleans, or floats in [0, 1]"
+
+
+def checked(images: Mapping[str, np.ndarray], splits: Sequence[str]) -> dict[str, tf.Tensor]:
+    """Returns images as tensors in which `tf.image.convert_image_dtype` finds values in [0, 1].
+
+    Bytes stay bytes, booleans become 0 and 255, floats float32.
+
+    Args:
+        images: by split, `[classes, drawings, size, size, channels]`: NumPy arrays or tensors.
+        splits: the splits that have to be there.
+
+    Returns:
+        By split, uint8 or float32 tensors of the same shapes.
+
+    Raises:
+        InputError: if a split is missing, or has another type, range or shape.
+    """
+    if not isinstance(images, Mapping) or set(images) != set(splits):
+        given = ", ".join(map(str, images)) if isinstance(images, Mapping) else f"a {type(images).__name__}"
+        raise InputError(f"images are given for {given}; expected a dictionary with {', '.join(splits)}")
+    tensors = {split: _checked_split(split, images[split]) for split in splits}
+    shapes = {split: tuple(tensors[split].shape[2:]) for split in splits}
+    if len(set(shapes.values())) > 1:
+        raise InputError(f"images of all splits need one shape [size, size, channels]; found {shapes}")
+    return tensors
+
+
+def _checked_split(split: str, images: np.ndarray) -> tf.Tensor:
+    array = np.asarray(images)
+    if array.ndim != 5 or array.shape[2] != array.shape[3]:
+        raise InputError(f"{split} images have shape {array.shape}; expected {AXES}")
+    if 0 in array.shape:
+        raise InputError(f"{split} images have shape {array.shape}, which is empty; expected {AXES}")
+    if array.dtype == np.uint8:
+        return tf.constant(array)
+    if array.dtype == np.bool_:
+        return tf.constant(array.astype(np.uint8) * np.uint8(255))
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"{split} images are {array.dtype}; expected {EXPECTED}")
+    least, most = np.min(array), np.max(array)
+    if not (least >= 0 and most <= 1):  # Not a number fails, too.
+        raise InputError(f"{split} images are {array.dtype} from {least:g} to {most:g}; expected {EXPECTED}")
+    return tf.constant(array, tf.float32)
