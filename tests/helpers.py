@@ -1,17 +1,24 @@
 """What tests share: small learners with random weights, random episodes, ways to run."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from flp_tf import learners, losses
-from flp_tf.config import Config
+from flp_tf import lifetime, losses
+from flp_tf.component import seeded
+from flp_tf.learners import METHODS as LEARNERS
 from flp_tf.learners import Learner
+from flp_tf.meta.estimators import Backprop, Estimate
+from flp_tf.registry import REGISTRIES, Choice
 from flp_tf.tasks import Episode
 
 MODES = ("eager", "graph", "xla")
+
+# Of all learners that these helpers build; the fixture `float64` changes it for a test.
+DTYPE = "float32"
 
 # Every learner of the library: the flags that make it.
 METHODS = {
@@ -47,17 +54,32 @@ REGRESSION = ToyTask((4,), 2, losses.mean_squared_error, losses.mean_squared_err
 CLASSIFICATION = ToyTask((4,), 3, losses.cross_entropy, losses.error_percent)
 
 
-def newborn_learner(task: ToyTask = REGRESSION, **flags) -> Learner:
+def options_from(component, default: type, flags: dict[str, Any], prefix: str = "") -> Any:
+    """Returns a component's options with the values of flags, or of `SMALL`, for those that it has."""
+    options = getattr(component, "Options", default)
+    values = {**SMALL, **flags}
+    names = [field.name for field in dataclasses.fields(options) if prefix + field.name in values]
+    return options(**{name: values[prefix + name] for name in names})
+
+
+def newborn_learner(task: ToyTask = REGRESSION, *, method: str = "flp", seed: int = 0, **flags) -> Learner:
     """Returns a learner of two hidden layers, its weights as the library starts them."""
-    return learners.build(Config(**{**SMALL, **flags}), task)
+    component = LEARNERS[method]
+    choices = {flag: REGISTRIES[flag] for flag in component.uses}
+    parts = {}
+    for flag, registry in choices.items():
+        name = flags.get(flag, registry.default)
+        parts[flag] = Choice(registry[name], options_from(registry[name], registry.options(name), flags, f"{flag}_"))
+    with seeded(seed):
+        return component.from_options(task, options_from(component, component.Options, flags), parts, DTYPE)
 
 
 def build_learner(task: ToyTask = REGRESSION, seed: int = 0, **flags) -> Learner:
     """Returns a learner of two hidden layers, every meta-learned weight random."""
     learner = newborn_learner(task, **flags)
     rng = np.random.default_rng(seed)
-    for weight in learner.meta_parameters:
-        if weight.name == "strength":
+    for path, weight in learner.trainable.items():
+        if path.endswith("/strength"):
             weight.assign(rng.uniform(0.2, 0.8))
         else:
             weight.assign(rng.normal(0.0, 0.5, weight.shape))
@@ -79,7 +101,8 @@ def random_episode(
         return tf.constant(rng.normal(size=(*axes, task.num_outputs)), dtype)
 
     support, query = (steps, lifetimes, batch), (lifetimes, 5)
-    return Episode(inputs(*support), targets(*support), inputs(*query), targets(*query))
+    seeds = tf.stack([tf.fill([lifetimes], 7), tf.range(lifetimes)], -1)
+    return Episode(inputs(*support), targets(*support), inputs(*query), targets(*query), seeds)
 
 
 def in_mode(function: Callable, mode: str) -> Callable:
@@ -110,10 +133,25 @@ def to_numpy(structure: Any) -> Any:
     return tf.nest.map_structure(np.array, structure)
 
 
-def gradients_by_layer(learner: Learner, gradients: list[tf.Tensor]) -> list[dict[str, Any]]:
+def gradients_by_layer(learner: Learner, gradients: dict[str, dict[str, tf.Tensor]]) -> list[dict[str, Any]]:
     """Returns meta-gradients in the structure of `weights_by_layer`; None where fixed."""
-    found = {id(weight): gradient.numpy() for weight, gradient in zip(learner.meta_parameters, gradients, strict=True)}
+    pairs = zip(learner.trainable.values(), in_order(learner, gradients))
+    found = {id(weight): gradient.numpy() for weight, gradient in pairs}
     return tf.nest.map_structure(lambda weight: found.get(id(weight)), weights_by_layer(learner))
+
+
+def meta_gradient(
+    learner: Learner, task: ToyTask, episode: Episode, segment_length: int = lifetime.AUTO
+) -> Estimate:
+    """Returns loss, error and meta-gradients by backpropagation through the lifetime."""
+    return Backprop(segment_length).estimate(learner, task, episode, tf.zeros([2], tf.int32))
+
+
+def in_order(learner: Learner, gradients: dict[str, dict[str, tf.Tensor]]) -> list[tf.Tensor]:
+    """Returns meta-gradients in the order of `learner.trainable`; all of them must be there."""
+    flat = {path: gradient for group in gradients.values() for path, gradient in group.items()}
+    assert flat.keys() == learner.trainable.keys()
+    return [flat[path] for path in learner.trainable]
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float = 1e-9) -> None:

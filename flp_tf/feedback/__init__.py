@@ -1,14 +1,18 @@
-"""Feedback pathways (paper, section 3): from the output to a plastic layer.
+"""Feedback pathways (paper, section 4): from the output to a plastic layer.
 
-A pathway is a `Feedback` layer whose `pathway(signal)` maps the feedback signal
-`f [..., batch, signal]` to a feedback activity `z` of the shape of the layer's own
-activity. A new one is a new file here and a line in `FEEDBACK`.
+A pathway is a `Pathway` layer whose `pathway(signal, above, state)` maps the feedback
+signal `f [..., batch, signal]`, and if it wants the activities of the plastic layers above,
+to a feedback activity `z` of the shape of the layer's own activity. A new one is a new
+file here and a line below.
 """
 
-from flp_tf.feedback.base import Feedback
-from flp_tf.feedback.direct import DirectFeedback
+from flp_tf.feedback.base import Pathway, PathwayOptions
+from flp_tf.feedback.direct import DirectFeedback, DirectOptions
 from flp_tf.registry import Registry
 
-FEEDBACK = Registry("feedback", direct=DirectFeedback)
+FEEDBACK = Registry(
+    "feedback", default="direct", text="Feedback pathway.", prefix="feedback_", options=PathwayOptions
+)
+FEEDBACK.register("direct")(DirectFeedback)
 
-__all__ = ["FEEDBACK", "DirectFeedback", "Feedback"]
+__all__ = ["FEEDBACK", "DirectFeedback", "DirectOptions", "Pathway", "PathwayOptions"]

@@ -1,30 +1,65 @@
 """Direct feedback from the output, as in the paper."""
 
+import dataclasses
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import keras
 import tensorflow as tf
 
-from flp_tf.feedback.base import Feedback
+from flp_tf.feedback.base import Activities, Pathway, PathwayOptions
+from flp_tf.registry import option
 
 
-class DirectFeedback(Feedback):
-    """`z = act(f B + c)`, or several such layers in a row (paper, section 3)."""
+@dataclasses.dataclass(frozen=True)
+class DirectOptions(PathwayOptions):
+    """Options of the direct pathway."""
+
+    activation: str = option("relu", "Activation of the feedback pathway.", legal=("relu", "linear"))
+    units: tuple[int, ...] = option((), "Hidden layers of the feedback pathway, such as 100,100.", least=1)
+
+
+class DirectFeedback(Pathway):
+    """`z = act(f B + c)`, or several such layers in a row (paper, section 4).
+
+    Args:
+        signal_size: number of entries of the feedback signal.
+        strength: initial `beta`.
+        activation: `"relu"` (the paper's) or `"linear"`.
+        units: sizes of hidden layers between the signal and `z`; none in the paper.
+        **kwargs: of `keras.layers.Layer`.
+    """
+
+    Options = DirectOptions
+
+    def __init__(
+        self,
+        signal_size: int,
+        strength: float = 0.5,
+        activation: str = "relu",
+        units: Sequence[int] = (),
+        **kwargs: Any,
+    ):
+        super().__init__(signal_size, strength, **kwargs)
+        self.activation = keras.activations.get(activation)
+        self.units = tuple(units)
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        activation = keras.activations.serialize(self.activation)
+        return {**super().arguments(), "activation": activation, "units": self.units}
 
     def build_pathway(self, activity_shape: tuple[int, ...]) -> None:
-        sizes = (self.signal_size, *self.hidden_units, math.prod(activity_shape))
-        self.kernels, self.biases = [], []
-        for i, (size_in, size_out) in enumerate(zip(sizes, sizes[1:])):
-            kernel = self.add_weight(
-                name=f"kernel_{i}",
-                shape=(size_in, size_out),
-                initializer="he_normal",
-                trainable=self.train_kernels,
-            )
-            bias = self.add_weight(name=f"bias_{i}", shape=(size_out,), initializer="zeros")
-            self.kernels.append(kernel)
-            self.biases.append(bias)
+        """Makes `B` and `c` of every layer of the pathway."""
+        sizes = (self.signal_size, *self.units, math.prod(activity_shape))
+        pairs = list(enumerate(zip(sizes, sizes[1:])))
+        self.kernels = [self.add_weight(name=f"kernel_{i}", shape=size, initializer="he_normal") for i, size in pairs]
+        self.biases = [self.add_weight(name=f"bias_{i}", shape=size[1:], initializer="zeros") for i, size in pairs]
 
-    def pathway(self, signal: tf.Tensor) -> tf.Tensor:
+    def pathway(self, signal: tf.Tensor, above: Activities, state: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns `z [..., batch, *activity_shape]`; see `Pathway.pathway`."""
+        del above, state
         activity = signal
         for kernel, bias in zip(self.kernels, self.biases):
             activity = self.activation(tf.tensordot(activity, kernel.value, 1) + bias)

@@ -1,79 +1,101 @@
 """What dense and convolutional plastic layers share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from flp_tf import plasticity
-from flp_tf.feedback import Feedback
+from flp_tf.component import Component
+from flp_tf.errors import InputError
+from flp_tf.feedback import Pathway
+from flp_tf.feedback.base import Activities, Shapes
+from flp_tf.initial import INITIALS, Initial
+from flp_tf.plasticity import RULES, FunctionRule, Rule
 
 GRANULARITIES = ("per_synapse", "per_neuron", "per_layer")
 
+# Of one layer: the fast kernel, and what else changes in a lifetime.
+LayerState = dict[str, Any]
 
-class PlasticLayer(keras.layers.Layer):
-    """A layer whose kernel changes within a lifetime (paper, section 3).
 
-    It follows the RNN-cell contract. `get_initial_state` hands out fast weights
+class PlasticLayer(Component):
+    """A layer whose kernel changes within a lifetime (paper, section 4).
+
+    It follows the contract of an RNN cell. `get_initial_state` hands out fast weights
     made from the slow ones, `call(inputs, state)` is the layer's activity under
     them, `update(state, pre, post)` returns new ones. No variable is assigned, so
     gradients flow from the end of a lifetime to every slow weight.
 
-    The fast weights are one matrix `[..., in, out]`; the leading axes, if any, are
-    a meta-batch of lifetimes and go through every method here. Slow weights are the
-    kernel `W` and bias `b` (never plastic), the plasticity `a`, with
-    `alpha = plasticity_scale * a`, and those of the feedback pathway.
+    The state is a dictionary: `"kernel"`, the fast weights `[..., in, out]`, and
+    `"feedback"` where the feedback pathway has a state. The leading axes, if any, are
+    a meta-batch of lifetimes and go through every method. Slow weights are the kernel `W`
+    and bias `b` (never plastic), the plasticity `a`, with `alpha = plasticity_scale * a`,
+    and those of rule, feedback pathway and initial distribution.
 
     Args:
         activation: name of the activation, or a function.
-        rule: a name in `plasticity.RULES`, or a function of the same signature.
+        rule: a `Rule`, a name in `RULES`, or a function `rule(kernel, pre, post)`.
         granularity: whether `alpha` has an entry per synapse, per (postsynaptic)
             neuron or per layer.
         plasticity_scale: constant factor of `alpha`. Updates sum products of
             activities over a batch, so `alpha` itself is tiny; the scale lets `a`
-            be of order one and share the other weights' outer rates.
+            be of order one and have the same outer rates as the other weights.
         plasticity_init: initial value of `a`.
         train_plasticity: False keeps `a` at its initial value (OML).
-        feedback: the `Feedback` pathway to this layer; None for a layer without.
+        feedback: the `Pathway` to this layer; None for a layer without.
+        initial: an `Initial`, or a name in `INITIALS`.
         kernel_initializer: of the slow kernel.
         **kwargs: of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if `rule` or `granularity` is unknown.
+        InputError: if `rule`, `granularity` or `initial` is unknown.
     """
 
     def __init__(
         self,
         activation: str | Callable = "relu",
-        rule: str | Callable = "oja",
+        rule: Rule | str | Callable = "oja",
         granularity: str = "per_synapse",
         plasticity_scale: float = 1.0,
         plasticity_init: float = 0.0,
         train_plasticity: bool = True,
-        feedback: Feedback | None = None,
+        feedback: Pathway | None = None,
+        initial: Initial | str = "fixed",
         kernel_initializer: str = "he_normal",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if granularity not in GRANULARITIES:
-            raise ValueError(f"--granularity={granularity} is unknown; legal values: {', '.join(GRANULARITIES)}")
+            raise InputError(f"--granularity={granularity} is unknown; legal values: {', '.join(GRANULARITIES)}")
         self.activation = keras.activations.get(activation)
-        self.rule = rule if callable(rule) else plasticity.RULES[rule]
+        self.rule = _rule(rule, self.dtype_policy)
         self.granularity = granularity
         self.plasticity_scale = plasticity_scale
         self.plasticity_init = plasticity_init
         self.train_plasticity = train_plasticity
         self.feedback = feedback
-        self.kernel_initializer = kernel_initializer
+        self.initial = initial if isinstance(initial, Initial) else INITIALS[initial](dtype=self.dtype_policy)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build_weights(self, kernel_shape: tuple[int, ...], activity_shape: tuple[int, ...]) -> None:
+    def arguments(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        names = ("rule", "granularity", "plasticity_scale", "plasticity_init", "train_plasticity", "feedback")
+        names += ("initial", "kernel_initializer")
+        activation = keras.activations.serialize(self.activation)
+        return {"activation": activation, **{name: getattr(self, name) for name in names}}
+
+    def build_weights(
+        self, kernel_shape: tuple[int, ...], activity_shape: tuple[int, ...], above_shapes: Shapes | None
+    ) -> None:
         """Makes all slow weights.
 
         Args:
             kernel_shape: of the slow kernel; its last axis is the neurons, the
                 product of the others the synapses of one neuron.
             activity_shape: of the layer's activity, without batch axes.
+            above_shapes: the same of the plastic layers above, by name.
         """
         out = kernel_shape[-1]
         self.kernel = self.add_weight(name="kernel", shape=kernel_shape, initializer=self.kernel_initializer)
@@ -86,25 +108,29 @@ class PlasticLayer(keras.layers.Layer):
             initializer=keras.initializers.Constant(self.plasticity_init),
             trainable=self.train_plasticity,
         )
-        if self.feedback is not None:
-            self.feedback.build(activity_shape)
         self.activity_shape = tuple(activity_shape)
+        parts = [(self.rule, ((self.fan_in, out),)), (self.initial, ((self.fan_in, out),))]
+        if self.feedback is not None:
+            parts.append((self.feedback, (self.activity_shape, above_shapes)))
+        for part, shapes in parts:
+            if not part.built:
+                part.build(*shapes)
         self.built = True
 
-    def get_initial_state(self, batch_size: int | None = None) -> tf.Tensor:
-        """Returns the fast weights at birth, a copy of the slow ones.
+    def get_initial_state(self, seeds: tf.Tensor | None = None) -> LayerState:
+        """Returns the first state of a lifetime, made from the slow weights.
 
         Args:
-            batch_size: number of lifetimes side by side; None for one lifetime
-                without a leading axis.
+            seeds: one stateless seed per lifetime, int32 `[lifetimes, 2]`; None for one
+                lifetime without a leading axis.
 
         Returns:
-            Fast weights `[in, out]` or `[batch_size, in, out]`.
+            `{"kernel": [in, out] or [lifetimes, in, out]}`, and `"feedback"` where the pathway has a state.
         """
         kernel = tf.reshape(tf.convert_to_tensor(self.kernel.value), [self.fan_in, -1])
-        if batch_size is None:
-            return kernel
-        return tf.broadcast_to(kernel, [batch_size, *kernel.shape])
+        state = {"kernel": self.initial(kernel, seeds)}
+        feedback = self.feedback.initial_state(seeds) if self.feedback is not None else {}
+        return {**state, "feedback": feedback} if feedback else state
 
     def presynaptic(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns `inputs` as rows of synapses `[..., samples, in]`."""
@@ -114,49 +140,64 @@ class PlasticLayer(keras.layers.Layer):
         """Returns `activity` as rows of neurons `[..., samples, out]`."""
         return activity
 
-    def mix_feedback(self, activity: tf.Tensor, signal: tf.Tensor) -> tf.Tensor:
+    def mix_feedback(
+        self,
+        activity: tf.Tensor,
+        signal: tf.Tensor,
+        above: Activities | None = None,
+        state: Mapping[str, Any] | None = None,
+    ) -> tf.Tensor:
         """Returns the post-feedback activity `p = (1 - beta) h + beta z`.
 
         Args:
             activity: `h [..., batch, *activity_shape]`.
             signal: feedback signal `f [..., batch, signal]`.
+            above: post-feedback activities of the plastic layers above, by name.
+            state: the layer's state.
         """
         if self.feedback is None:
             return activity
-        return self.feedback(activity, signal)
+        return self.feedback(activity, signal, above, (state or {}).get("feedback"))
 
-    def direction(self, state: tf.Tensor, pre: tf.Tensor, post: tf.Tensor) -> tf.Tensor:
-        """Returns in which direction the rule moves the fast weights.
+    def direction(self, state: LayerState, pre: tf.Tensor, post: tf.Tensor) -> tf.Tensor:
+        """Returns in which direction the rule moves the fast weights, `[..., in, out]`.
 
         Args:
-            state: fast weights `[..., in, out]`.
+            state: the layer's state.
             pre: presynaptic activity, shaped like the layer's inputs.
             post: postsynaptic activity, shaped like the layer's activity.
         """
-        return self.rule(state, self.presynaptic(pre), self.postsynaptic(post))
+        pre, post = (tf.convert_to_tensor(part, self.compute_dtype) for part in (pre, post))
+        return self.rule(state["kernel"], self.presynaptic(pre), self.postsynaptic(post))
 
-    def update(self, state: tf.Tensor, pre: tf.Tensor, post: tf.Tensor) -> tf.Tensor:
-        """Returns the fast weights after one local update, `W + alpha * rule`; see `direction`."""
-        return self.step(state, self.direction(state, pre, post))
+    def update(
+        self, state: LayerState, pre: tf.Tensor, post: tf.Tensor, signal: tf.Tensor | None = None
+    ) -> LayerState:
+        """Returns the state after one local update, `W + alpha * rule(W, pre, post)`.
 
-    def step(self, state: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
-        """Returns `state + alpha * direction`, the only way fast weights change; `-direction` takes it back."""
-        return state + self.alpha * direction
+        Args:
+            state: the layer's state.
+            pre: presynaptic activity, shaped like the layer's inputs.
+            post: post-feedback activity, shaped like the layer's activity.
+            signal: the feedback signal, for a pathway that has a state.
+        """
+        new_state = {**state, "kernel": state["kernel"] + self.alpha * self.direction(state, pre, post)}
+        if "feedback" in state:
+            new_state["feedback"] = self.feedback.update(state["feedback"], signal, post)
+        return new_state
+
+    def penalty(self) -> tf.Tensor | float:
+        """Returns what the initial distribution adds to the outer loss; see `Initial.penalty`."""
+        return self.initial.penalty(tf.reshape(self.kernel.value, [self.fan_in, -1]))
 
     @property
     def alpha(self) -> tf.Tensor:
         """The plasticity in the units of the update, broadcastable to `[in, out]`."""
         return self.plasticity_scale * self.plasticity.value
 
-    def parameter_groups(self) -> dict[str, list[keras.Variable]]:
-        """The meta-learned weights by group: slow, feedback, plasticity, strength."""
-        groups = {
-            "slow": [self.kernel, self.bias],
-            "feedback": [],
-            "plasticity": [self.plasticity] if self.train_plasticity else [],
-            "strength": [],
-        }
-        if self.feedback is not None:
-            groups["feedback"] = self.feedback.pathway_weights
-            groups["strength"] = [self.feedback.strength]
-        return groups
+
+def _rule(rule: Rule | str | Callable, dtype: Any) -> Rule:
+    """Returns the `Rule` layer that an argument means."""
+    if isinstance(rule, Rule):
+        return rule
+    return RULES[rule](dtype=dtype) if isinstance(rule, str) else FunctionRule(rule, dtype=dtype)

@@ -1,76 +1,137 @@
 """The contract between methods on one side, tasks and lifetimes on the other."""
 
 import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
+from flp_tf import networks
+from flp_tf.component import GROUPS, group_of, named_variables
 from flp_tf.networks import Network
-from flp_tf.networks.network import State
+from flp_tf.registry import Choice, option
 
-GROUPS = ("slow", "feedback", "plasticity", "strength")
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerOptions:
+    """Options of every method."""
+
+    network: str = option("sine_compact", networks.ARCHITECTURES.text)
+    num_plastic_layers: int = option(2, "Plastic layers, from the output down.")
+    trunk_precision: str = option("float32", "Arithmetic of the trunk; fast weights are float32.", legal=PRECISIONS)
 
 
 class Learner(abc.ABC):
-    """A network that learns online: `learn(state, features, y) -> state`.
+    """A network that learns online (paper, section 4).
 
-    A method says in which `direction` an inner step moves every synapse; how far is up
-    to the synapse's plasticity: `W <- W + alpha * direction` (paper, section 3).
+    The contract of an inner step: `initial_state(seeds) -> state`, `learn(state, features,
+    y) -> state`, `predict(state, features) -> outputs`. The state is any nest of tensors,
+    each with a leading axis of lifetimes. `learn` is a pure function and otherwise free:
+    it may decay, clip, keep momentum or traces. Whatever it draws must come from a seed
+    that `initial_state` puts in the state.
 
-    All methods work on one lifetime (`features [batch, ...]`) or on a meta-batch of
-    them (`features [lifetimes, batch, ...]`, every state with that leading axis).
+    A learner may have weights of its own, as `keras.Variable` attributes: what is trained,
+    saved and exported is `variables`, all variables that its attributes hold.
 
     Args:
         network: trunk and plastic head.
+
+    Attributes:
+        label: the method's name in figures and tables.
     """
+
+    Options: ClassVar[type] = LearnerOptions
+    uses: ClassVar[tuple[str, ...]] = ()
+    label: ClassVar[str] = ""
 
     def __init__(self, network: Network):
         self.network = network
 
-    def initial_state(self, batch_size: int | None = None) -> State:
-        """Returns the fast weights at birth, for `batch_size` lifetimes."""
-        return self.network.initial_state(batch_size)
+    @classmethod
+    @abc.abstractmethod
+    def from_options(cls, task: Any, options: Any, parts: Mapping[str, Choice], dtype: str = "float32") -> "Learner":
+        """Returns the learner of a configuration, with fresh weights.
+
+        Args:
+            task: a `Task`; `input_shape`, `num_outputs` and `loss` are all that is used of it.
+            options: an instance of `Options`.
+            parts: the chosen components of the registries in `uses`, by flag.
+            dtype: of weights and activities.
+
+        Raises:
+            InputError: naming the flag that does not fit the network.
+        """
+
+    def initial_state(self, seeds: tf.Tensor | None = None) -> Any:
+        """Returns the state before the first inner step.
+
+        Args:
+            seeds: one stateless seed per lifetime, int32 `[lifetimes, 2]`; None for one
+                lifetime without a leading axis.
+        """
+        return self.network.initial_state(seeds)
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Returns the trunk's features, which no inner step changes."""
         return self.network.encode(x)
 
     @abc.abstractmethod
-    def direction(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
-        """Returns in which direction one inner step moves the fast weights, shaped like them.
+    def learn(self, state: Any, features: tf.Tensor, y: tf.Tensor) -> Any:
+        """Returns the state after one inner step; a pure function.
 
         Args:
-            state: fast weights.
-            features: `encode` of the inner step's examples, `[..., batch, features]`.
-            y: their targets `[..., batch, outputs]`.
+            state: as from `initial_state`.
+            features: `encode` of the inner step's examples, `[lifetimes, batch, ...]`.
+            y: their targets `[lifetimes, batch, outputs]`.
         """
 
-    def step(self, state: State, direction: State) -> State:
-        """Returns `W + alpha * direction` for every plastic layer.
-
-        Meta-gradients rely on its form: `-direction` takes a step back.
-        """
-        return tuple(layer.step(*pair) for layer, *pair in zip(self.network.head, state, direction))
-
-    def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
-        """Returns the state after one inner step; the arguments are those of `direction`."""
-        return self.step(state, self.direction(state, features, y))
-
-    def predict(self, state: State, features: tf.Tensor) -> tf.Tensor:
-        """Returns outputs `[..., batch, outputs]`; changes nothing."""
+    def predict(self, state: Any, features: tf.Tensor) -> tf.Tensor:
+        """Returns outputs `[lifetimes, batch, outputs]`; changes nothing."""
         return self.network.activities(state, features)[-1]
 
-    def parameter_groups(self) -> dict[str, list[keras.Variable]]:
-        """The meta-learned weights by group (`GROUPS`), each with its own outer rate."""
-        groups: dict[str, list[keras.Variable]] = {name: [] for name in GROUPS}
-        for layer in self.network.trunk:
-            groups["slow"] += layer.trainable_weights
-        for layer in self.network.head:
-            for name, weights in layer.parameter_groups().items():
-                groups[name] += weights
-        return groups
+    def penalty(self) -> tf.Tensor | float:
+        """Returns what is added to the outer loss: 0, unless the initial distribution has a price."""
+        return sum(layer.penalty() for layer in self.network.head)
 
     @property
-    def meta_parameters(self) -> list[keras.Variable]:
-        """All meta-learned weights, in the order of their groups."""
-        return [weight for weights in self.parameter_groups().values() for weight in weights]
+    def variables(self) -> dict[str, keras.Variable]:
+        """Every variable by its path: what is saved, restored and exported."""
+        return named_variables(self)
+
+    @property
+    def trainable(self) -> dict[str, keras.Variable]:
+        """The meta-learned ones of `variables`; `layer.trainable = False` and `weight.trainable = False` exclude theirs."""
+        return {path: variable for path, variable in self.variables.items() if variable.trainable}
+
+    def groups(self) -> dict[str, dict[str, keras.Variable]]:
+        """The meta-learned weights by group (`component.GROUPS`), each with outer rates of its own."""
+        groups: dict[str, dict[str, keras.Variable]] = {name: {} for name in GROUPS}
+        for path, variable in self.trainable.items():
+            groups[group_of(path)][path] = variable
+        return {name: weights for name, weights in groups.items() if weights}
+
+
+def network_of(
+    task: Any, options: LearnerOptions, plastic_options: Any, dtype: str
+) -> Network:
+    """Returns the network that the options of a method describe, for a task.
+
+    Args:
+        task: gives the shapes.
+        options: of the method.
+        plastic_options: see `networks.build`.
+        dtype: of weights and activities.
+    """
+    return networks.build(
+        networks.parse(options.network),
+        task.input_shape,
+        task.num_outputs,
+        options.num_plastic_layers,
+        plastic_options,
+        trunk_dtype="mixed_bfloat16" if options.trunk_precision == "bfloat16" else None,
+        dtype=dtype,
+    )

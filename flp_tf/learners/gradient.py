@@ -1,59 +1,118 @@
 """The gradient-based baselines: meta-learned rates per synapse, and OML."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
-from flp_tf.learners.base import Learner
-from flp_tf.networks import Network
-from flp_tf.networks.network import State
+from flp_tf.layers.base import GRANULARITIES
+from flp_tf.learners.base import Learner, LearnerOptions, network_of
+from flp_tf.networks import Network, State
+from flp_tf.registry import Choice, option
+
+InnerLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class OmlOptions(LearnerOptions):
+    """Options of OML."""
+
+    second_order: bool = option(True, "Whether meta-gradients flow through the inner gradient.")
+    inner_rate: float = option(0.003, "Rate of oml, initial rate of gradient.", least=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientOptions(OmlOptions):
+    """Options of gradient descent with meta-learned rates."""
+
+    granularity: str = option("per_synapse", "Plasticity per synapse, neuron or layer.", legal=GRANULARITIES)
 
 
 class GradientLearner(Learner):
-    """Gradient descent on the plastic layers: `W_l -= eta_l * dLoss/dW_l`.
+    """Gradient descent on the plastic layers: `W_l -= eta_l * dLoss/dW_l` (paper, section 6).
 
     `eta` is the layers' plasticity: an entry per synapse and meta-learned for the
-    paper's baseline (section 5), one fixed number for OML.
+    paper's baseline, one fixed number for OML.
 
     Args:
         network: trunk and plastic head, without feedback.
-        inner_loss: `inner_loss(outputs, y)`, one number a lifetime.
+        inner_loss: `inner_loss(outputs, y)`, one number per lifetime.
         second_order: whether meta-gradients flow through the inner gradient too.
             The published baseline keeps the first order only.
     """
 
-    def __init__(
-        self, network: Network, inner_loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], second_order: bool = True
-    ):
+    Options = GradientOptions
+    uses = ("initial",)
+    label = "gradient"
+
+    def __init__(self, network: Network, inner_loss: InnerLoss, second_order: bool = True):
         super().__init__(network)
         self.inner_loss = inner_loss
         self.second_order = second_order
 
-    def direction(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
+    @classmethod
+    def plasticity_options(cls, options: Any) -> dict[str, Any]:
+        """Returns what of a plastic layer's arguments says how the rates are learned."""
+        return {"granularity": options.granularity}
+
+    @classmethod
+    def from_options(
+        cls, task: Any, options: Any, parts: Mapping[str, Choice], dtype: str = "float32"
+    ) -> "GradientLearner":
+        """Returns the learner of a configuration; see `Learner.from_options`."""
+
+        def plastic_options(is_output: bool) -> dict[str, Any]:
+            del is_output
+            rates = {"plasticity_scale": options.inner_rate, "plasticity_init": 1.0}
+            return {**rates, **cls.plasticity_options(options), "initial": parts["initial"](dtype=dtype)}
+
+        return cls(network_of(task, options, plastic_options, dtype), task.loss, options.second_order)
+
+    def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
+        """Returns the state after one step of gradient descent; see `Learner.learn`."""
         gradients = inner_gradients(self, self.inner_loss, state, features, y)
         if not self.second_order:
-            gradients = [tf.stop_gradient(gradient) for gradient in gradients]
-        return tuple(-gradient for gradient in gradients)
+            gradients = tf.nest.map_structure(tf.stop_gradient, gradients)
+        return {
+            layer.name: {
+                **state[layer.name],
+                "kernel": state[layer.name]["kernel"] - layer.alpha * gradients[layer.name],
+            }
+            for layer in self.network.head
+        }
+
+
+class OnlineMetaLearning(GradientLearner):
+    """OML: gradient descent with one fixed rate (paper, section 6)."""
+
+    Options = OmlOptions
+    label = "OML"
+
+    @classmethod
+    def plasticity_options(cls, options: Any) -> dict[str, Any]:
+        """Returns what of a plastic layer's arguments says that the rate is fixed."""
+        del options
+        return {"granularity": "per_layer", "train_plasticity": False}
 
 
 def inner_gradients(
-    learner: Learner,
-    inner_loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    state: State,
-    features: tf.Tensor,
-    y: tf.Tensor,
-) -> list[tf.Tensor]:
-    """Returns the gradient `dLoss/dW` of one inner step's loss for every plastic layer.
+    learner: Learner, inner_loss: InnerLoss, state: State, features: tf.Tensor, y: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Returns the gradient `dLoss/dW` of one inner step's loss, by plastic layer.
 
     Args:
         learner: whose `predict` is differentiated.
-        inner_loss: `inner_loss(outputs, y)`, one number a lifetime.
-        state: fast weights `[..., in, out]`.
+        inner_loss: `inner_loss(outputs, y)`, one number per lifetime.
+        state: of every plastic layer, with kernels `[..., in, out]`.
         features: `encode` of the inner step's examples `[..., batch, features]`.
         y: their targets `[..., batch, outputs]`.
     """
+    kernels = {layer.name: state[layer.name]["kernel"] for layer in learner.network.head}
     with tf.GradientTape() as tape:
-        tape.watch(state)
+        tape.watch(kernels)
+        watched = {**state, **{name: {**state[name], "kernel": kernel} for name, kernel in kernels.items()}}
+        outputs = learner.predict(watched, features)
         # Summed over lifetimes: each then has the gradient of its own loss.
-        loss = tf.reduce_sum(inner_loss(learner.predict(state, features), y))
-    return list(tape.gradient(loss, state))
+        loss = tf.reduce_sum(inner_loss(outputs, tf.convert_to_tensor(y, outputs.dtype)))
+    return tape.gradient(loss, kernels)

@@ -1,6 +1,6 @@
-"""Networks: a frozen trunk below a plastic head, described by a line of text."""
+"""Networks: a trunk that does not change in a lifetime, below a plastic head."""
 
-from flp_tf.networks.architectures import ARCHITECTURES, Conv, Dense, parse
-from flp_tf.networks.network import Network
+from flp_tf.networks.architectures import ARCHITECTURES, Conv, Dense, build, parse
+from flp_tf.networks.network import Network, State
 
-__all__ = ["ARCHITECTURES", "Conv", "Dense", "Network", "parse"]
+__all__ = ["ARCHITECTURES", "Conv", "Dense", "Network", "State", "build", "parse"]

@@ -3,13 +3,22 @@
 An architecture is a line of layer tokens joined by dashes, from the input to the
 last hidden layer; the output layer follows from the task. `300` is a dense layer of
 300 units, `c128` a 3x3 convolution of 128 channels, `c128s2` one of stride 2.
-A new architecture is one line in `ARCHITECTURES`, or the text itself as the flag.
+A new architecture is one line below, or the text itself as the flag.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import keras
+
+from flp_tf.errors import InputError
+from flp_tf.layers import PlasticConv2D, PlasticDense, PlasticLayer
+from flp_tf.networks.network import Network
 from flp_tf.registry import Registry
+
+# Of all convolutions.
+KERNEL_SIZE = 3
 
 
 class Dense(NamedTuple):
@@ -25,33 +34,106 @@ class Conv(NamedTuple):
     strides: int = 1
 
 
-ARCHITECTURES = Registry(
-    "network",
-    sine_paper="300-300-300-300-300-900-300-300",
-    sine_compact="128-128-128-128-128",
-    omniglot_paper="c128s2-c128-c128s2-c128-c128s2-c128s2-300",
-    mini_imagenet_paper="c256s2-c256-c256s2-c256-c256s2-c256s2-1024",
-    omniglot_compact="c64s2-c64-c64s2-c64-128",
-)
+ARCHITECTURES = Registry("network", text="Name of an architecture, or hidden layers such as 300-300 or c64s2-c64-128.")
+ARCHITECTURES.register("sine_paper")("300-300-300-300-300-900-300-300")
+ARCHITECTURES.register("sine_compact")("128-128-128-128-128")
+ARCHITECTURES.register("omniglot_paper")("c128s2-c128-c128s2-c128-c128s2-c128s2-300")
+ARCHITECTURES.register("mini_imagenet_paper")("c256s2-c256-c256s2-c256-c256s2-c256s2-1024")
+ARCHITECTURES.register("omniglot_compact")("c64s2-c64-c64s2-c64-128")
 
 
 def parse(network: str) -> tuple[Dense | Conv, ...]:
     """Reads an architecture's name or its line of tokens.
 
     Raises:
-        ValueError: if it is neither, or has a convolution behind a dense layer.
+        InputError: if it is neither, or has a convolution above a dense layer.
     """
-    tokens = ARCHITECTURES.get(network, network).split("-")
+    tokens = (ARCHITECTURES[network] if network in ARCHITECTURES else network).split("-")
     layers: list[Dense | Conv] = []
     for token in tokens:
-        match = re.fullmatch(r"(c?)([1-9]\d*)(?:s([1-9]))?", token)
+        match = re.fullmatch(r"(c?)([1-9][0-9]*)(?:s([1-9]))?", token)
         if not match or (match[3] and not match[1]):
-            raise ValueError(
+            raise InputError(
                 f"--network={network} is not an architecture; legal values: {', '.join(sorted(ARCHITECTURES))}, "
                 "or layers joined by dashes such as 300-300 or c64s2-c64-128"
             )
         layers.append(Conv(int(match[2]), int(match[3] or 1)) if match[1] else Dense(int(match[2])))
     kinds = [isinstance(layer, Conv) for layer in layers]
     if kinds != sorted(kinds, reverse=True):
-        raise ValueError(f"--network={network} has a convolution behind a dense layer")
+        raise InputError(f"--network={network} has a convolution behind a dense layer")
     return tuple(layers)
+
+
+def build(
+    layers: Sequence[Dense | Conv],
+    input_shape: Sequence[int],
+    num_outputs: int,
+    num_plastic_layers: int,
+    plastic_options: Callable[[bool], dict[str, Any]] = lambda is_output: {},
+    *,
+    trunk_dtype: str | None = None,
+    dtype: str = "float32",
+) -> Network:
+    """Returns the network of an architecture, its last `num_plastic_layers` layers plastic.
+
+    Args:
+        layers: hidden layers, from `parse`.
+        input_shape: shape of one example.
+        num_outputs: size of the output layer, which is linear.
+        num_plastic_layers: how many layers, from the output down, are plastic.
+        plastic_options: returns the keyword arguments of a plastic layer, given
+            whether it is the output layer. Called once per layer, so that a feedback
+            pathway in them is the layer's own.
+        trunk_dtype: Keras dtype policy of the trunk, `"mixed_bfloat16"` for bfloat16
+            arithmetic on float32 weights; `dtype` by default.
+        dtype: of all other weights and activities.
+
+    Raises:
+        InputError: if more layers are to be plastic than there are, or none, or if a
+            convolution's input is no map of its kernel's size.
+    """
+    specs = (*layers, Dense(num_outputs))
+    if not 1 <= num_plastic_layers <= len(specs):
+        raise InputError(
+            f"--num_plastic_layers={num_plastic_layers} is not possible; the network has {len(specs)} layers, "
+            f"legal values are 1 to {len(specs)}"
+        )
+    _check_maps(specs, tuple(input_shape))
+    trunk, head = [], []
+    for i, spec in enumerate(specs):
+        if i < len(specs) - num_plastic_layers:
+            trunk.append(_trunk_layer(spec, name=f"layer_{i}", dtype=trunk_dtype or dtype))
+        else:
+            is_output = i == len(specs) - 1
+            options = {"activation": "linear" if is_output else "relu", **plastic_options(is_output)}
+            head.append(_plastic_layer(spec, name=f"layer_{i}", dtype=dtype, **options))
+    return Network(trunk, head, input_shape, dtype=dtype)
+
+
+def _check_maps(specs: Sequence[Dense | Conv], shape: tuple[int, ...]) -> None:
+    """Raises InputError unless every convolution gets a map of at least its kernel's size."""
+    for i, spec in enumerate(specs):
+        if isinstance(spec, Conv):
+            if len(shape) != 3 or min(shape[:2]) < KERNEL_SIZE:
+                raise InputError(
+                    f"--network: convolution {i + 1} gets inputs of {'x'.join(map(str, shape))}; legal are maps of "
+                    f"at least {KERNEL_SIZE}x{KERNEL_SIZE} (fewer strides, or a larger --image_size)"
+                )
+            shape = (*((size - KERNEL_SIZE) // spec.strides + 1 for size in shape[:2]), spec.filters)
+        else:
+            shape = (spec.units,)
+
+
+def _plastic_layer(spec: Dense | Conv, **options: Any) -> PlasticLayer:
+    if isinstance(spec, Conv):
+        return PlasticConv2D(spec.filters, KERNEL_SIZE, strides=spec.strides, **options)
+    return PlasticDense(spec.units, **options)
+
+
+def _trunk_layer(spec: Dense | Conv, **options: Any) -> keras.layers.Layer:
+    options = {"activation": "relu", "kernel_initializer": "he_normal", **options}
+    if isinstance(spec, Conv):
+        return keras.layers.Conv2D(
+            spec.filters, KERNEL_SIZE, strides=spec.strides, data_format="channels_last", **options
+        )
+    return keras.layers.Dense(spec.units, **options)

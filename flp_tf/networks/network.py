@@ -1,88 +1,87 @@
-"""A network: trunk layers that are frozen in a lifetime, then plastic ones."""
+"""A network: trunk layers that do not change in a lifetime, then plastic ones."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from flp_tf.layers import PlasticConv2D, PlasticDense, PlasticLayer
-from flp_tf.networks.architectures import Conv, Dense
+from flp_tf.component import Component
+from flp_tf.errors import InputError
+from flp_tf.layers import PlasticLayer
+from flp_tf.layers.base import LayerState
 
-State = tuple[tf.Tensor, ...]
-
-# Of all convolutions.
-KERNEL_SIZE = 3
+# By the name of the plastic layer.
+State = dict[str, LayerState]
 
 
-class Network(keras.layers.Layer):
+class Network(Component):
     """Trunk and plastic head (paper, section 4).
 
-    The last `num_plastic_layers` layers, the linear output among them, are plastic.
-    All others are the trunk: meta-learned, but the same throughout a lifetime.
+    The plastic layers change within a lifetime. All others, below them, are the trunk:
+    meta-learned, but the same throughout a lifetime.
 
     Args:
-        layers: hidden layers, from `architectures.parse`.
+        trunk: Keras layers or models, from the input up; none for a network that is all plastic.
+        head: plastic layers, the output last. Their names must differ.
         input_shape: shape of one example.
-        num_outputs: size of the output layer.
-        num_plastic_layers: how many layers, from the output down, are plastic.
-        plastic_options: returns the keyword arguments of a plastic layer, given
-            whether it is the output layer. Called once a layer, so that a feedback
-            pathway in them is the layer's own.
-        trunk_dtype: Keras dtype policy of the trunk, `"mixed_bfloat16"` for bfloat16
-            arithmetic on float32 weights.
         **kwargs: of `keras.layers.Layer`, such as `dtype`.
 
+    Attributes:
+        layers: all layers by name, from the input up.
+        example_shape: shape of one example.
+        feature_shape: shape of the trunk's features, the input of the first plastic layer.
+        trunk_units: numbers that the trunk computes for one example.
+
     Raises:
-        ValueError: if more layers are to be plastic than there are, or none, or if a
-            convolution's input is no map of its kernel's size.
+        InputError: if there is no plastic layer, or two layers have the same name.
     """
 
     def __init__(
         self,
-        layers: Sequence[Dense | Conv],
-        input_shape: tuple[int, ...],
-        num_outputs: int,
-        num_plastic_layers: int,
-        plastic_options: Callable[[bool], dict] = lambda is_output: {},
-        trunk_dtype: str | None = None,
-        **kwargs,
+        trunk: Sequence[keras.layers.Layer],
+        head: Sequence[PlasticLayer],
+        input_shape: Sequence[int],
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        specs = (*layers, Dense(num_outputs))
-        if not 1 <= num_plastic_layers <= len(specs):
-            raise ValueError(
-                f"--num_plastic_layers={num_plastic_layers} is not possible; the network has {len(specs)} layers, "
-                f"legal values are 1 to {len(specs)}"
-            )
+        self.layers = {layer.name: layer for layer in (*trunk, *head)}
+        if not head or len(self.layers) < len(trunk) + len(head):
+            raise InputError("a network needs at least one plastic layer, and layers of different names")
+        self.depth = len(head)
         self.example_shape = tuple(input_shape)
-        self.trunk: list[keras.layers.Layer] = []
-        self.head: list[PlasticLayer] = []
-        self.trunk_units = 0
-        self.input_shapes = []
         shape = self.example_shape
-        for i, spec in enumerate(specs):
-            if isinstance(spec, Conv) and (len(shape) != 3 or min(shape[:2]) < KERNEL_SIZE):
-                raise ValueError(
-                    f"--network: convolution {i + 1} gets inputs of {'x'.join(map(str, shape))}; legal are maps of "
-                    f"at least {KERNEL_SIZE}x{KERNEL_SIZE} (fewer strides, or a larger --image_size)"
-                )
-            plastic = i >= len(specs) - num_plastic_layers
-            if plastic:
-                is_output = i == len(specs) - 1
-                options = {"activation": "linear" if is_output else "relu", **plastic_options(is_output)}
-                layer = _plastic_layer(spec, name=f"layer_{i}", dtype=self.dtype_policy, **options)
-                self.head.append(layer)
-            else:
-                layer = _trunk_layer(spec, name=f"layer_{i}", dtype=trunk_dtype or self.dtype_policy)
-                self.trunk.append(layer)
-                shape = (math.prod(shape),) if isinstance(spec, Dense) else shape
-            layer.build((None, *shape))
-            self.input_shapes.append(shape)
-            shape = layer.activity_shape if plastic else tuple(layer.compute_output_shape((None, *shape))[1:])
-            self.trunk_units += 0 if plastic else math.prod(shape)
-        self.feature_shape = self.input_shapes[len(self.trunk)]
+        self.input_shapes, self.trunk_units = {}, 0
+        for layer in trunk:
+            shape = (math.prod(shape),) if isinstance(layer, keras.layers.Dense) else shape
+            self.input_shapes[layer.name] = shape
+            _build(layer, shape)
+            shape = tuple(layer.compute_output_shape((None, *shape))[1:])
+            self.trunk_units += math.prod(shape)
+        self.feature_shape = shape
+        activity_shapes = {}
+        for layer in head:
+            self.input_shapes[layer.name] = shape
+            shape = activity_shapes[layer.name] = tuple(layer.compute_output_shape((None, *shape))[1:])
+        for layer in head:
+            del activity_shapes[layer.name]  # What is left is above it.
+            _build(layer, self.input_shapes[layer.name], above_shapes=dict(activity_shapes))
         self.built = True
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"trunk": self.trunk, "head": self.head, "input_shape": self.example_shape}
+
+    @property
+    def trunk(self) -> list[keras.layers.Layer]:
+        """The layers below the plastic ones, from the input up."""
+        return list(self.layers.values())[: -self.depth]
+
+    @property
+    def head(self) -> list[PlasticLayer]:
+        """The plastic layers, the output last."""
+        return list(self.layers.values())[-self.depth :]
 
     @property
     def convolutional_trunk(self) -> bool:
@@ -98,24 +97,24 @@ class Network(keras.layers.Layer):
         Returns:
             Features `[..., *feature_shape]`, the input of the first plastic layer.
         """
-        batch_axes = tf.shape(x)[: x.shape.rank - len(self.example_shape)]
-        static_axes = x.shape[: x.shape.rank - len(self.example_shape)]
+        x = tf.convert_to_tensor(x, None if tf.is_tensor(x) else self.compute_dtype)
+        axes = x.shape.rank - len(self.example_shape)
         features = tf.reshape(x, [-1, *self.example_shape])
-        for layer, shape in zip(self.trunk, self.input_shapes):
-            features = layer(tf.reshape(features, [-1, *shape]))
-        features = tf.reshape(features, tf.concat([batch_axes, self.feature_shape], 0))
-        features = tf.ensure_shape(features, static_axes + self.feature_shape)
+        for layer in self.trunk:
+            features = layer(tf.reshape(features, [-1, *self.input_shapes[layer.name]]))
+        features = tf.reshape(features, tf.concat([tf.shape(x)[:axes], self.feature_shape], 0))
+        features = tf.ensure_shape(features, x.shape[:axes] + self.feature_shape)
         return tf.cast(features, self.compute_dtype)
 
-    def initial_state(self, batch_size: int | None = None) -> State:
-        """Returns the fast weights of every plastic layer at birth."""
-        return tuple(layer.get_initial_state(batch_size) for layer in self.head)
+    def initial_state(self, seeds: tf.Tensor | None = None) -> State:
+        """Returns the first state of every plastic layer; see `PlasticLayer.get_initial_state`."""
+        return {layer.name: layer.get_initial_state(seeds) for layer in self.head}
 
     def activities(self, state: State, features: tf.Tensor) -> list[tf.Tensor]:
         """Runs the plastic head.
 
         Args:
-            state: fast weights, one `[..., in, out]` a plastic layer.
+            state: of every plastic layer, by name.
             features: `[..., batch, *feature_shape]`.
 
         Returns:
@@ -123,19 +122,12 @@ class Network(keras.layers.Layer):
             last is the output `[..., batch, num_outputs]`.
         """
         activities = [features]
-        for layer, fast in zip(self.head, state):
-            activities.append(layer(activities[-1], fast))
+        for layer in self.head:
+            activities.append(layer(activities[-1], state[layer.name]))
         return activities
 
 
-def _plastic_layer(spec: Dense | Conv, **options) -> PlasticLayer:
-    if isinstance(spec, Conv):
-        return PlasticConv2D(spec.filters, KERNEL_SIZE, strides=spec.strides, **options)
-    return PlasticDense(spec.units, **options)
-
-
-def _trunk_layer(spec: Dense | Conv, **options) -> keras.layers.Layer:
-    options = {"activation": "relu", "kernel_initializer": "he_normal", **options}
-    if isinstance(spec, Conv):
-        return keras.layers.Conv2D(spec.filters, KERNEL_SIZE, strides=spec.strides, **options)
-    return keras.layers.Dense(spec.units, **options)
+def _build(layer: keras.layers.Layer, shape: tuple[int, ...], **kwargs: Any) -> None:
+    """Makes the weights of a layer for inputs of `shape`, unless it has them."""
+    if not layer.built:
+        layer.build((None, *shape), **kwargs)

@@ -1,18 +1,26 @@
-"""Local plasticity rules (paper, section 3): one function a rule.
+"""Local plasticity rules (paper, section 4): one module per rule.
 
-A rule is a function `rule(kernel, pre, post) -> direction` of
-
-* `kernel [..., in, out]`, the fast weights,
-* `pre [..., batch, in]`, presynaptic activity,
-* `post [..., batch, out]`, post-feedback postsynaptic activity,
-
-with the direction shaped like the kernel; the layer then makes the step
-`W <- W + alpha * direction` with its meta-learned `alpha`. A new rule is a new
-file here and a line in `RULES` (or `RULES.register("name")(rule)` from outside).
+A rule is a function `rule(kernel, pre, post) -> direction`, or a `Rule` layer where it
+has weights of its own. A new rule is a new file here and a line below, or
+`RULES.register("name")(rule)` from outside.
 """
 
+import functools
+from typing import Any
+
+from flp_tf.plasticity.base import FunctionRule, Rule
 from flp_tf.plasticity.hebb import hebb
 from flp_tf.plasticity.oja import oja
 from flp_tf.registry import Registry
 
-RULES = Registry("rule", oja=oja, hebb=hebb)
+
+def _as_component(rule: Any) -> Any:
+    """Returns a `Rule` class as it is, and a maker of `FunctionRule` for a function."""
+    return rule if isinstance(rule, type) else functools.partial(FunctionRule, rule)
+
+
+RULES = Registry("rule", default="oja", text="Local plasticity rule.", prefix="rule_", adapt=_as_component)
+RULES.register("oja")(oja)
+RULES.register("hebb")(hebb)
+
+__all__ = ["RULES", "FunctionRule", "Rule", "hebb", "oja"]

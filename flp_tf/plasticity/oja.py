@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def oja(kernel: tf.Tensor, pre: tf.Tensor, post: tf.Tensor) -> tf.Tensor:
-    """Oja's direction `sum_n pre_n^T post_n - W * sum_n post_n^2` (paper, section 3).
+    """Oja's direction `sum_n pre_n^T post_n - W * sum_n post_n^2` (paper, section 4).
 
     Args:
         kernel: fast weights `W [..., in, out]`.

@@ -1,0 +1,125 @@
+"""What all parts of a network share: constructor arguments as data, and weights by name."""
+
+import contextlib
+import copy
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+# Groups of meta-learned weights, each with an outer optimizer and a rate of its own.
+GROUPS = ("slow", "feedback", "plasticity", "strength", "rule", "initial")
+
+
+class Component(keras.layers.Layer):
+    """A Keras layer that lists its constructor arguments once.
+
+    `get_config`, `from_config` and `copy.deepcopy` all follow from `arguments`.
+    """
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the constructor's own arguments as objects, without those of `keras.layers.Layer`."""
+        return {}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments in the serializable form of Keras."""
+        arguments = {name: keras.saving.serialize_keras_object(value) for name, value in self.arguments().items()}
+        return {"name": self.name, "trainable": self.trainable, "dtype": _policy(self), **arguments}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Component":
+        """Returns a component without weights from what `get_config` returned."""
+        return cls(**{name: keras.saving.deserialize_keras_object(value) for name, value in config.items()})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Component":
+        """Returns a copy with weights of its own."""
+        arguments = copy.deepcopy(self.arguments(), memo)
+        twin = type(self)(**arguments, name=self.name, trainable=self.trainable, dtype=_policy(self))
+        memo[id(self)] = twin
+        if self.built and not twin.built:
+            twin.build_from_config(self.get_build_config() or {})
+        ours, theirs = named_variables(self), named_variables(twin)
+        for path, variable in ours.items():
+            theirs[path].assign(variable)
+            theirs[path].trainable = variable.trainable
+        return twin
+
+
+def _policy(layer: keras.layers.Layer) -> str:
+    return layer.dtype_policy.name
+
+
+def named_variables(owner: Any, prefix: str = "") -> dict[str, keras.Variable]:
+    """Returns every variable of an object by its path, such as `network/layers/layer_3/feedback/strength`.
+
+    A path joins the names of the attributes, from the object to the variable. Names that
+    start with an underscore are passed over; a Keras layer's own weights that are not
+    public attributes have the names that the layer gave them. Paths therefore depend
+    on neither the order in which layers were made nor on the names that Keras counts up.
+
+    Args:
+        owner: a Keras layer, a variable, a list or dictionary of them, or an object with such attributes.
+        prefix: what all paths start with.
+    """
+    found: dict[str, keras.Variable] = {}
+    _collect(owner, prefix, found, set())
+    return found
+
+
+def _collect(owner: Any, path: str, found: dict[str, keras.Variable], seen: set[int]) -> None:
+    if id(owner) in seen:
+        return
+    seen.add(id(owner))
+    if isinstance(owner, keras.Variable):
+        found[path] = owner
+        return
+    join = f"{path}/" if path else ""
+    for name, value in _parts(owner):
+        _collect(value, f"{join}{name}", found, seen)
+    if isinstance(owner, keras.layers.Layer):
+        for variable in owner.variables:
+            # Of attributes that are not public, such as the kernel of `keras.layers.Dense`.
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                name, number = f"{join}{variable.name}", 1
+                while name in found:
+                    name, number = f"{join}{variable.name}_{number}", number + 1
+                found[name] = variable
+
+
+def _parts(owner: Any) -> Iterator[tuple[str, Any]]:
+    """Yields the named parts of an object that may have variables."""
+    if isinstance(owner, keras.Model):
+        yield from ((str(i), layer) for i, layer in enumerate(owner.layers))
+    elif isinstance(owner, dict):
+        yield from ((str(name), value) for name, value in owner.items())
+    elif isinstance(owner, (list, tuple)):
+        yield from ((str(i), value) for i, value in enumerate(owner))
+    elif hasattr(owner, "__dict__"):
+        for name, value in vars(owner).items():
+            if not name.startswith("_") and isinstance(value, (keras.layers.Layer, keras.Variable, dict, list, tuple)):
+                yield name, value
+
+
+def group_of(path: str) -> str:
+    """Returns the group of a variable: the last word of its path that names one, else `slow`."""
+    return next((word for word in reversed(path.split("/")) if word in GROUPS), "slow")
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Makes all weights that are initialized inside a function of `seed` alone.
+
+    Keras initializers without a seed take one from Python's `random`. Its state is put
+    back afterwards, so that the caller's random numbers stay what they were.
+
+    Args:
+        seed: any integer.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

@@ -1,0 +1,10 @@
+"""What a user did wrong, as opposed to a defect of the library."""
+
+
+class InputError(ValueError):
+    """Input that cannot be used: a flag, a file, a configuration, an argument.
+
+    The message is one line. It names the flag, file or argument, what was given and what
+    is legal. The command line prints it and exits with 1; any other exception is a defect
+    and keeps its traceback.
+    """

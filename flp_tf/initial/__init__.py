@@ -1,0 +1,10 @@
+"""Initial distributions of the fast weights: one module per distribution."""
+
+from flp_tf.initial.base import Initial
+from flp_tf.initial.fixed import FixedInitial
+from flp_tf.registry import Registry
+
+INITIALS = Registry("initial", default="fixed", text="Where the fast weights of a lifetime start.", prefix="initial_")
+INITIALS.register("fixed")(FixedInitial)
+
+__all__ = ["INITIALS", "FixedInitial", "Initial"]

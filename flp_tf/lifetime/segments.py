@@ -1,0 +1,168 @@
+"""The memory-lean gradient of a lifetime.
+
+Backpropagation through a plain loop keeps every activity and everything that was
+computed from it. Here the forward loop keeps the state before each step alone, and the
+reverse loop runs each step again from there. Long lifetimes are cut into segments: the
+forward loop keeps the states at their borders, and the reverse loop runs a segment again
+for the states within it.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from flp_tf.lifetime.loop import arrays_like, counted_while, read, run_steps, specs, stack, write
+
+# Operations that draw random numbers from a hidden state, and that change variables.
+STATEFUL = re.compile(r"Random(?!.*Dataset)|Multinomial|(Parameterized)?TruncatedNormal|Stateful(?!Partition)|Rng|Assign")
+
+
+def run_in_segments(
+    learn: Callable, encode: Callable, state: Any, inputs: tf.Tensor, targets: tf.Tensor, length: int
+) -> Any:
+    """Runs segments of `length` steps, with a gradient of its own; returns the last state."""
+    pieces = [tf.reshape(data, [-1, length, *data.shape[1:]]) for data in (inputs, targets)]
+
+    @tf.custom_gradient
+    def forward(pieces_x, pieces_y, *flat_state):
+        segments = _Segments(learn, encode, pieces_x, pieces_y, state)
+        final, kept = segments.forward(tf.nest.pack_sequence_as(state, flat_state))
+        final = tf.nest.flatten(final)
+
+        def backward(*cotangents, variables=()):
+            cotangents = [cotangent for cotangent, part in zip(cotangents, final) if part.dtype.is_floating]
+            by_x, by_y, by_state, by_variables = segments.backward(kept, cotangents, tuple(variables))
+            by_state = iter(by_state)
+            by_flat = [next(by_state) if part.dtype.is_floating else None for part in final]
+            return ((by_x, by_y, *by_flat), by_variables) if variables else (by_x, by_y, *by_flat)
+
+        return final, backward
+
+    return tf.nest.pack_sequence_as(state, forward(*pieces, *tf.nest.flatten(state)))
+
+
+class _Segments:
+    """The segments of a lifetime, forward and backward.
+
+    Args:
+        learn: the inner step.
+        encode: maps inputs to features: the trunk, unless that has run already.
+        inputs: `[segments, length, lifetimes, batch, ...]`.
+        targets: `[segments, length, lifetimes, batch, outputs]`.
+        state: an example of a state.
+    """
+
+    def __init__(self, learn, encode, inputs, targets, state):
+        self.inputs, self.targets = inputs, targets
+        self.count, self.length = inputs.shape[:2]
+        # Both passes run the same graphs: what Python draws or decides while a step is
+        # traced is then the same in both.
+        self.encode, _ = _pure(encode, "encode", inputs[0])
+        features = self.encode(inputs[0]) if encode is not tf.identity else inputs[0]
+        self.learn, self.step_variables = _pure(learn, "learn", state, features[0], targets[0][0])
+        _check_state(state, self.learn, features[0], targets[0][0])
+
+    def forward(self, state):
+        """Returns the last state, and the kept ones: before every step of a single segment, else of each segment."""
+        if self.count == 1:
+            return self._with_states(0, state, self.encode(self.inputs[0]))
+
+        def advance(k, state, borders):
+            borders = write(borders, k, state)
+            features = self.encode(self.inputs[k])
+            return k + 1, run_steps(self.learn, state, features, self.targets[k], lambda *_: (), ())[0], borders
+
+        return counted_while(lambda k: k < self.count, advance, (0, state, arrays_like(state, self.count)), self.count)
+
+    def backward(self, kept, cotangents, variables):
+        """Walks the segments backwards; returns gradients by inputs, targets, the first state and the variables.
+
+        Args:
+            kept: from `forward`.
+            cotangents: gradients by the last state's floating-point tensors, flat.
+            variables: all that the forward pass has read.
+        """
+
+        def retreat(k, cotangents, sums, by_inputs, by_targets):
+            x = self.inputs[k]
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                features = self.encode(x)
+            states = kept if self.count == 1 else self._with_states(k, read(kept, k), features)[1]
+            cotangents, sums, by_features, by_y = self._steps_back(k, states, features, cotangents, sums, variables)
+            by_x, by_variables = tape.gradient(features, (x, variables), by_features, tf.UnconnectedGradients.ZERO)
+            return k - 1, cotangents, _add(sums, by_variables), by_inputs.write(k, by_x), write(by_targets, k, by_y)
+
+        sums = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+        by_targets = arrays_like(_floating(self.targets[0]), self.count)
+        start = (self.count - 1, cotangents, sums, arrays_like(self.inputs[0], self.count), by_targets)
+        by_state, sums, by_inputs, by_targets = counted_while(lambda k: k >= 0, retreat, start, self.count)
+        by_targets = by_targets[0].stack() if by_targets else None
+        return by_inputs.stack(), by_targets, by_state, sums
+
+    def _with_states(self, k, state, features):
+        """Runs segment `k`; returns the state after it, and arrays of the states before its steps."""
+        arrays = arrays_like(state, self.length)
+        return run_steps(self.learn, state, features, self.targets[k], lambda t, state, *_: state, arrays)
+
+    def _steps_back(self, k, states, features, cotangents, sums, variables):
+        """Differentiates the steps of segment `k`, the last one first."""
+        of_step = [variable.ref() in self.step_variables for variable in variables]
+        used = [variable for variable, is_used in zip(variables, of_step) if is_used]
+        targets = self.targets[k]
+
+        def step_back(t, cotangents, sums, by_features, by_targets):
+            state, x, y = read(states, t), features[t], targets[t]
+            watched = (_floating(state), x, _floating(y), used)
+            with tf.GradientTape() as tape:
+                tape.watch(watched[:3])
+                after = _floating(self.learn(state, x, y))
+            by_state, by_x, by_y, by_used = tape.gradient(after, watched, cotangents, tf.UnconnectedGradients.ZERO)
+            return t - 1, by_state, _add(sums, by_used), by_features.write(t, by_x), write(by_targets, t, by_y)
+
+        own = [total for total, is_used in zip(sums, of_step) if is_used]
+        by_targets = arrays_like(_floating(targets[0]), self.length)
+        start = (self.length - 1, cotangents, own, arrays_like(features[0], self.length), by_targets)
+        cotangents, own, by_features, by_targets = counted_while(lambda t: t >= 0, step_back, start, self.length)
+        own = iter(own)
+        sums = [next(own) if is_used else total for total, is_used in zip(sums, of_step)]
+        return cotangents, sums, by_features.stack(), stack(by_targets)
+
+
+def _pure(function: Callable, name: str, *example: Any) -> tuple[Callable, set]:
+    """Returns a function as one graph, and references to the variables that it reads.
+
+    Raises:
+        ValueError: if two calls of the function could differ.
+    """
+    compiled = tf.function(function, autograph=False)
+    concrete = compiled.get_concrete_function(*specs(example))
+    graph = concrete.graph.as_graph_def()
+    operations = {node.op for part in (graph.node, *(f.node_def for f in graph.library.function)) for node in part}
+    if found := sorted(operation for operation in operations if STATEFUL.match(operation)):
+        raise ValueError(
+            f"{name} is no pure function: it runs {', '.join(found)}. Draw random numbers by tf.random.stateless_*, "
+            "from a seed that initial_state puts in the state, and return what changes as part of the state"
+        )
+    return compiled, {variable.ref() for variable in concrete.variables}
+
+
+def _check_state(state: Any, learn: Callable, features: tf.Tensor, y: tf.Tensor) -> None:
+    """Raises TypeError unless `learn` returns a state like the one that it is given."""
+    given = specs(state)
+    returned = specs(learn.get_concrete_function(given, *specs((features, y))).structured_outputs)
+    tf.nest.assert_same_structure(given, returned)
+    for before, after in zip(tf.nest.flatten(given), tf.nest.flatten(returned)):
+        if before.dtype != after.dtype or not before.shape.is_compatible_with(after.shape):
+            raise TypeError(f"learn was given a state with {before} and returned {after} in its place")
+
+
+def _floating(structure: Any) -> list[tf.Tensor]:
+    """Returns the floating-point tensors of a structure: those that have gradients."""
+    return [part for part in tf.nest.flatten(structure) if part.dtype.is_floating]
+
+
+def _add(totals: list, parts: list) -> list:
+    return [total + part for total, part in zip(totals, parts)]
