@@ -175,7 +175,7 @@ def expand(arguments: Sequence[str], within: tuple[Path, ...] = ()) -> list[str]
             expanded.append(argument)
             continue
         if not equals:
-            if not rest:
+            if not rest or rest[0].startswith("-"):
                 raise InputError(f"{name} names no file; legal is --flagfile=FILE")
             path = rest.pop(0)
         file = Path(path).expanduser()

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from absl.testing import flagsaver
-
 from flp_tf import main
 
 ROOT = Path(__file__).parents[1]
@@ -37,13 +35,9 @@ TINY = (
 )
 
 
-def run(*arguments: str) -> None:
+def run(*arguments: object) -> None:
     """Does what `python -m flp_tf.main ARGUMENTS` does, in this process."""
-    saved = flagsaver.save_flag_values()
-    try:
-        main.main(main.parse(["flp_tf", *map(str, arguments)]))
-    finally:
-        flagsaver.restore_flag_values(saved)
+    main.main([str(argument) for argument in arguments])
 
 
 def start(*arguments: str) -> subprocess.Popen:

@@ -1,40 +1,86 @@
-"""Configuration: defaults by task, checks of every field, flags, and what makes another run."""
+"""Configuration: what is chosen, what goes with it, checks of every option, and what makes another run."""
 
+import copy
 import dataclasses
+import itertools
 import json
 import math
+import pickle
+import re
 
+import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
-from flp_tf import config as configuration
-from flp_tf import main
-from flp_tf.config import Config
-from flp_tf.networks import ARCHITECTURES
-from flp_tf.tasks import TASKS
+from flp_tf.errors import InputError
+from flp_tf.learners import METHODS
+from flp_tf.registry import REGISTRIES, option
+from flp_tf.runs import recipes
+from flp_tf.runs.config import Config, configure, resolve
+from flp_tf.runs.recipes import PAPER, RECIPES
+from flp_tf.runs.sections import FIXED, active, choose, component, places, prefix, slots
+from flp_tf.tasks import TASKS, Sine, Task
 
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
-CHOICES = [name for name, field in FIELDS.items() if field.metadata["legal"] not in (None, ARCHITECTURES)]
-BOUNDED_BELOW = [name for name, field in FIELDS.items() if field.metadata["least"] > -math.inf]
-FLOATS = [name for name, field in FIELDS.items() if "float" in str(field.type)]
+# Every component of every slot, and what has to be chosen for it to count.
+COMPONENTS = [(slot, name) for slot in slots() for name in REGISTRIES[slot]]
+
+
+def choosing(slot: str, name: str) -> dict[str, str]:
+    """Returns the choices under which a component counts."""
+    choices = {slot: name}
+    while not {slot} & {"task", "method", "estimator"}:
+        slot, name = next(
+            (other, user) for other, user in COMPONENTS if slot in REGISTRIES[other].uses(user) and other != slot
+        )
+        choices[slot] = name
+    return choices
+
+
+# Every option once for each component that has it: (place, choices under which it counts).
+OPTIONS = [
+    (place, choosing(place.section, place.component) if place.component else {})
+    for of_flag in places().values()
+    for place in of_flag
+]
+CHOICES = [(place, given) for place, given in OPTIONS if place.field.metadata["legal"] is not None]
+BOUNDED_BELOW = [(place, given) for place, given in OPTIONS if place.field.metadata["least"] > -math.inf]
+FLOATS = [(place, given) for place, given in OPTIONS if place.kind is float]
+
+
+def name_of(value: object) -> str | None:
+    """Returns the id of a parameter."""
+    if isinstance(value, tuple) and hasattr(value, "owner"):
+        return f"{value.flag}-{value.component or value.section}"
+    return None
+
+
+def example(place) -> object:
+    """Returns a legal value of an option that is not its default."""
+    metadata, default = place.field.metadata, place.field.default
+    if metadata["legal"] is not None:
+        return next((value for value in metadata["legal"] if value != default), default)
+    if place.kind is bool:
+        return not default
+    if place.kind is str:
+        return "7-7" if place.flag == "network" else "40:2" if place.flag == "curriculum" else "other"
+    if place.kind in (int, float):
+        return min(default + 1, metadata["most"])
+    return (3, 4) if place.kind == tuple[int, ...] else ("one", "two")
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_resolve_fills_in_the_task_s_defaults(task):
-    """What is not said comes from the task, and what is said stays."""
-    config = Config(task=task).resolve()
-    for name, value in TASKS[task].defaults.items():
-        assert getattr(config, name) == value
+def test_values_come_from_the_task_s_recipe(task):
+    """What is not said comes from the recipe, and what is said stays."""
+    config = configure(task=task)
+    for flag, value in recipes.values("paper", TASKS[task]).items():
+        assert getattr(config, flag, value) == value
     assert config.num_plastic_layers == 2
-    assert None not in (config.network, config.episodes, config.plasticity_scale, config.inner_rate)
     own = {"episodes": 3, "query_size": 7, "plasticity_scale": 0.5}
-    assert dataclasses.replace(config, **own) == Config(task=task, **own).resolve()
-    assert config.resolve() == config
+    assert config.replace(**own) == configure(task=task, **own)
+    assert [getattr(configure(task=task, **own), flag) for flag in own] == list(own.values())
 
 
 def test_the_paper_is_the_default():
-    config = Config().resolve()
+    config = configure()
     assert (config.task, config.method, config.episodes, config.lifetime) == ("sine", "flp", 20_000, 400)
     assert (config.batch_size, config.num_sines, config.network) == (32, 10, "sine_paper")
     assert (config.rule, config.granularity, config.feedback_signal, config.clamp_output) == (
@@ -45,130 +91,435 @@ def test_the_paper_is_the_default():
     )
     rates = (config.slow_rate, config.feedback_rate, config.strength_rate)
     assert rates == (1e-4,) * 3 and config.plasticity_rate * config.plasticity_scale == pytest.approx(1e-8)
+    assert {config.slow_optimizer, config.feedback_optimizer, config.plasticity_optimizer} == {"adam"}
 
 
-@pytest.mark.parametrize("name", CHOICES)
-def test_unknown_choices(name):
-    """Every flag with legal values refuses others, naming itself and all legal ones."""
-    with pytest.raises(ValueError) as error:
-        Config(**{name: "nonsense"}).resolve()
-    assert str(error.value).startswith(f"--{name}=nonsense is unknown; legal values: ")
-    for legal in FIELDS[name].metadata["legal"]:
+def test_recipes_along_the_classes_of_a_task(monkeypatch):
+    """A subclass takes its parents' values and changes some; others see nothing of it."""
+
+    class Waves(Sine):
+        """Sines under another name."""
+
+    monkeypatch.setitem(TASKS._components, "waves", Waves)
+    assert recipes.values("paper", Waves) == recipes.values("paper", Sine)
+    assert configure(task="waves").replace(task="sine") == configure()
+    changed = {**PAPER, Waves: {"lifetime": 40}, Task: {**PAPER[Task], "clip_norm": 2.0}}
+    monkeypatch.setitem(RECIPES._components, "mine", changed)
+    config = configure(task="waves", recipe="mine")
+    assert (config.recipe, config.lifetime, config.clip_norm, config.episodes) == ("mine", 40, 2.0, 20_000)
+    assert configure(task="sine", recipe="mine").lifetime == 400
+    # What is given comes before the recipe.
+    assert configure(task="waves", recipe="mine", lifetime=80).lifetime == 80
+
+
+def test_recipe_values_that_no_component_has_are_not_used():
+    assert not hasattr(configure(method="oml"), "plasticity_scale")
+    assert configure(method="oml").inner_rate == 0.003 and configure(task="omniglot", method="oml").inner_rate == 0.01
+
+
+def test_every_value_of_the_recipe_is_one_of_an_option():
+    flags = {flag for values in PAPER.values() for flag in values}
+    assert flags <= {*places(), *slots()}
+
+
+@pytest.mark.parametrize("task, method", itertools.product(TASKS, METHODS))
+def test_every_method_goes_with_every_task(task, method):
+    """The options are those of the chosen components alone, and go through `config.json` and back."""
+    config = configure(task=task, method=method)
+    choices = choose({"task": task, "method": method})
+    options = [
+        prefix(section) + field.name for section, of in active(choices).items() for field in dataclasses.fields(of)
+    ]
+    assert sorted(config.to_dict()) == sorted(["recipe", *choices, *options])
+    assert Config.from_dict(json.loads(json.dumps({**config.to_dict(), "versions": {}}))) == config
+    for slot in choices:
+        assert config.options(slot) == config.choice(slot).options
+        assert config.choice(slot).component is REGISTRIES[slot][choices[slot]]
+
+
+@pytest.mark.parametrize("slot, name", COMPONENTS)
+def test_every_component_can_be_chosen(slot, name):
+    assert getattr(configure(**choosing(slot, name)), slot) == name
+
+
+@pytest.mark.parametrize("place, given", OPTIONS, ids=name_of)
+def test_every_option_is_taken_and_stored(place, given):
+    """A legal value of every option is an attribute, and goes through `config.json` and back."""
+    value = example(place)
+    config = configure(**given, **{place.flag: value})
+    assert getattr(config, place.flag) == value
+    assert getattr(config.options(place.section), place.field.name) == value
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def foreign() -> list[tuple]:
+    """Returns flag, value, choices and what excludes it of every flag under all choices that exclude it."""
+    found = []
+    for task, method in itertools.product(TASKS, METHODS):
+        choices = {"task": task, "method": method}
+        chosen, has = choose(choices), set(configure(**choices).to_dict())
+        of_method = f"--method={method}"
+        for flag, (place, *_) in places().items():
+            if flag not in has:
+                active_slot = place.section in chosen
+                excluding = f"--{place.section}={chosen[place.section]}" if active_slot else of_method
+                found.append((flag, example(place), choices, excluding))
+        found += [(slot, REGISTRIES[slot].default, choices, of_method) for slot in slots() if slot not in has]
+    return found
+
+
+FOREIGN = foreign()
+
+
+@pytest.mark.parametrize("flag, value, choices, excluding", FOREIGN, ids=str)
+def test_what_does_not_go_with_the_components_is_refused_naming_both(flag, value, choices, excluding):
+    with pytest.raises(InputError) as error:
+        configure(**choices, **{flag: value})
+    assert re.match(rf"--{flag} does not go with {excluding}; it goes with --\w+=\w+", str(error.value))
+    assert "\n" not in str(error.value)
+    assert resolve({**choices, flag: value}, optional=[flag]) == configure(**choices)
+
+
+def test_foreign_options_of_the_issue():
+    cases = [
+        ({"task": "omniglot", "lifetime": 77}, "--lifetime does not go with --task=omniglot"),
+        ({"task": "sine", "ways": 7}, "--ways does not go with --task=sine"),
+        ({"method": "gradient", "rule": "hebb"}, "--rule does not go with --method=gradient"),
+        ({"method": "oml", "feedback_units": (10,)}, "--feedback_units does not go with --method=oml"),
+    ]
+    for given, line in cases:
+        with pytest.raises(InputError, match=f"^{line}; it goes with "):
+            configure(**given)
+    assert len(FOREIGN) > 100
+
+
+def test_unknown_names():
+    with pytest.raises(InputError, match=r"^--epsodes is unknown; did you mean --episodes( or --\w+)*\?$"):
+        configure(epsodes=4)
+    with pytest.raises(InputError, match="^--zzz is unknown$"):
+        configure(zzz=4)
+
+
+@pytest.mark.parametrize("flag", [*slots(), "recipe"])
+def test_unknown_components(flag):
+    """Every flag that chooses a component refuses others, naming itself and all legal ones."""
+    with pytest.raises(InputError) as error:
+        configure(**{flag: "nonsense"})
+    assert str(error.value).startswith(f"--{flag}=nonsense is unknown; legal values: ")
+    for legal in REGISTRIES[flag]:
+        assert legal in str(error.value)
+    with pytest.raises(InputError, match=f"^--{flag}=3 is not of the right type"):
+        configure(**{flag: 3})
+
+
+@pytest.mark.parametrize("place, given", CHOICES, ids=name_of)
+def test_unknown_choices(place, given):
+    """Every option with legal values refuses others, naming itself and all legal ones."""
+    with pytest.raises(InputError) as error:
+        configure(**given, **{place.flag: "nonsense"})
+    assert str(error.value).startswith(f"--{place.flag}=nonsense is unknown; legal values: ")
+    for legal in place.field.metadata["legal"]:
         assert legal in str(error.value)
 
 
-@pytest.mark.parametrize("name", BOUNDED_BELOW)
-def test_too_small_numbers(name):
-    """Every flag with a least value takes it and refuses less."""
-    field = FIELDS[name]
-    kind = tuple if "tuple" in str(field.type) else lambda items: items[0]
-    least = field.metadata["least"]
-    assert getattr(Config(**{name: kind([least])}).resolve(), name) == kind([least])
-    with pytest.raises(ValueError, match=rf"^--{name}={least - 1} is too small; legal values are {least:g} or more$"):
-        Config(**{name: kind([least - 1])}).resolve()
+@pytest.mark.parametrize("place, given", BOUNDED_BELOW, ids=name_of)
+def test_too_small_numbers(place, given):
+    """Every option with a least value takes it and refuses less."""
+    least = place.field.metadata["least"]
+    value, too_small = least, least - 1
+    if place.kind is float:
+        value, too_small = float(value), float(too_small)
+    wrapped = (lambda number: (number,)) if place.kind == tuple[int, ...] else (lambda number: number)
+    assert getattr(configure(**given, **{place.flag: wrapped(value)}), place.flag) == wrapped(value)
+    with pytest.raises(
+        InputError, match=rf"^--{place.flag}={too_small} is too small; legal values are {least:g} or more( with .*)?$"
+    ):
+        configure(**given, **{place.flag: wrapped(too_small)})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("name", FLOATS)
-def test_numbers_that_are_none(name, value):
-    with pytest.raises(ValueError, match=f"^--{name}={value} is not a finite number$"):
-        Config(**{name: value}).resolve()
+@pytest.mark.parametrize("place, given", FLOATS, ids=name_of)
+def test_numbers_that_are_none(place, given, value):
+    with pytest.raises(InputError, match=f"^--{place.flag}={value} is not a finite number$"):
+        configure(**given, **{place.flag: value})
+
+
+@pytest.mark.parametrize("place, given", OPTIONS, ids=name_of)
+def test_wrong_types(place, given):
+    """No option takes a value of another type: not "false" for a bool, not a bool for a number, never None."""
+    wrong = {bool: ["false", 1, None], int: ["4", 4.5, True, None], float: ["4", True, None], str: [4, None]}
+    for value in wrong.get(place.kind, [4, "4", [None], None]):
+        with pytest.raises(InputError, match=f"^--{place.flag}=.* is not of the right type; legal is "):
+            configure(**given, **{place.flag: value})
 
 
 def test_every_number_of_things_has_a_least_value():
     """Whole numbers are counts; the only one that is checked elsewhere depends on the network."""
-    counts = [name for name, field in FIELDS.items() if str(field.type) in ("<class 'int'>", "int", "int | None")]
-    assert set(counts) - set(BOUNDED_BELOW) == {"num_plastic_layers"}
+    counts = {place.flag for place, _ in OPTIONS if place.kind is int}
+    assert counts - {place.flag for place, _ in BOUNDED_BELOW} <= {"num_plastic_layers"}
+
+
+def test_values_of_other_libraries(tmp_path):
+    """Numbers of NumPy, lists and paths are taken; huge integers are no finite rates."""
+    config = configure(seed=np.int64(3), slow_rate=np.float32(0.5), feedback_units=[8, np.int32(9)])
+    assert config == configure(seed=3, slow_rate=0.5, feedback_units=(8, 9))
+    assert type(config.seed) is int and type(config.options("outer").slow_rate) is float
+    assert configure(task="omniglot", data_dir=tmp_path).data_dir == str(tmp_path)
+    with pytest.raises(InputError, match="^--slow_rate=inf is not a finite number$"):
+        configure(slow_rate=10**400)
 
 
 def test_too_large_seed():
-    assert Config(seed=2**31 - 1).resolve().seed == 2**31 - 1
-    with pytest.raises(ValueError, match="^--seed=2147483648 is too large; legal values are 2147483647 or less$"):
-        Config(seed=2**31).resolve()
+    assert configure(seed=2**31 - 1).seed == 2**31 - 1
+    with pytest.raises(
+        InputError, match=r"^--seed=2147483648 is too large; legal values are 2147483647|2.147\S+ or less$"
+    ):
+        configure(seed=2**31)
 
 
 def test_feature_reuse_has_one_plastic_layer():
-    assert Config(method="feature_reuse").resolve().num_plastic_layers == 1
-    assert Config(method="feature_reuse", num_plastic_layers=1).resolve().num_plastic_layers == 1
-    with pytest.raises(ValueError, match="^--num_plastic_layers=2 .* --method=feature_reuse; the legal value is 1$"):
-        Config(method="feature_reuse", num_plastic_layers=2).resolve()
+    assert configure(method="feature_reuse").num_plastic_layers == 1
+    assert configure(method="feature_reuse", num_plastic_layers=1).num_plastic_layers == 1
+    with pytest.raises(
+        InputError, match="^--num_plastic_layers=2 .* legal values are 1 or less with --method=feature_reuse$"
+    ):
+        configure(method="feature_reuse", num_plastic_layers=2)
 
 
 def test_phases():
     """A curriculum's parts start where the ones before end; the last is the run itself."""
-    config = Config(curriculum="40:2000,100:4000").resolve()
-    phases = config.phases()
-    assert [(start, phase.lifetime) for start, phase in phases] == [(0, 40), (2000, 100), (6000, 400)]
-    assert all(dataclasses.replace(phase, lifetime=400) == config for _, phase in phases)
-    plain = Config().resolve()
-    assert plain.phases() == [(0, plain)]
+    config = configure(curriculum="40:2000,100:4000")
+    assert [tuple(phase) for phase in config.phases()] == [(0, 40), (2000, 100), (6000, 0)]
+    assert [tuple(phase) for phase in configure().phases()] == [(0, 0)]
 
 
-@pytest.mark.parametrize("text", ["40", "40:", ":40", "40:2000:3", "a:b", "-40:10", "40:2000;100:4000", "4.5:10"])
+@pytest.mark.parametrize(
+    "text", ["40", "40:", ":40", "40:2000:3", "a:b", "-40:10", "40:2000;100:4000", "4.5:10", "²:2", "0:100", "40:0"]
+)
 def test_curriculum_that_does_not_read(text):
-    with pytest.raises(ValueError, match=f"^--curriculum={text} does not read; legal is LENGTH:EPISODES"):
-        Config(curriculum=text).resolve().phases()
+    with pytest.raises(InputError, match=f"^--curriculum={text} cannot be read; legal is LENGTH:EPISODES"):
+        configure(curriculum=text)
 
 
-def test_curriculum_without_steps():
-    with pytest.raises(ValueError, match="^--lifetime=0 is too small"):
-        Config(curriculum="0:100").resolve().phases()
+@pytest.mark.parametrize(
+    "given, line",
+    [
+        (
+            {"episodes": 5, "meta_batch": 4},
+            "--episodes=5 is not a multiple of --meta_batch=4; legal are multiples of 4",
+        ),
+        ({"episodes": 5, "curriculum": "4:6"}, "--curriculum=4:6 takes 6 lifetimes, more than --episodes=5"),
+        ({"episodes": 8, "meta_batch": 4, "warmup_steps": 3}, "--warmup_steps=3 is more than the 2 outer steps"),
+    ],
+)
+def test_lengths_that_do_not_fit_the_run(given, line):
+    with pytest.raises(InputError, match=f"^{line}"):
+        configure(**given)
+    assert configure(episodes=8, meta_batch=4, warmup_steps=2, curriculum="4:8").phases()
 
 
 def test_differences():
-    """What makes another run is named with both values; options make none."""
-    config = Config().resolve()
+    """What makes another run is named with both values; incidental options make none."""
+    config = configure()
     assert config.differences(config) == []
-    options = {name: 7 for name, field in FIELDS.items() if field.metadata["option"]}
-    assert {"log_every", "segment_length", "jit_compile", "eval_episodes"} <= set(options)
-    assert config.differences(dataclasses.replace(config, **options)) == []
-    other = dataclasses.replace(config, seed=3, network="9-9", log_every=9)
+    incidental = {"log_every", "segment_length", "jit_compile", "eval_episodes"}
+    assert incidental <= set(config.incidental())
+    other = config.replace(**dict.fromkeys(incidental - {"jit_compile"}, 7), jit_compile=False)
+    assert config.differences(other) == []
+    other = config.replace(seed=3, network="9-9", log_every=9, feedback_units=(4, 5))
     assert sorted(config.differences(other)) == [
+        "--feedback_units= (the run has 4,5)",
         "--network=sine_paper (the run has 9-9)",
         "--seed=0 (the run has 3)",
     ]
 
 
-@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if not field.metadata["option"]])
-def test_every_other_field_makes_another_run(name):
-    config = Config().resolve()
-    (line,) = config.differences(dataclasses.replace(config, **{name: "other"}))
-    assert line == f"--{name}={getattr(config, name)} (the run has other)"
+@pytest.mark.parametrize("place, given", OPTIONS, ids=name_of)
+def test_every_option_that_is_not_incidental_makes_another_run(place, given):
+    config = configure(**given)
+    other = config.replace(**{place.flag: example(place)})
+    if place.field.metadata["incidental"] or config == other:
+        assert config.differences(other) == []
+    else:
+        (line,) = config.differences(other)
+        assert line.startswith(f"--{place.flag}=") and "(the run has " in line
+
+
+def test_another_component_makes_another_run():
+    assert configure(method="flp").differences(configure(method="dfa")) == ["--method=flp (the run has dfa)"]
+    lines = configure(task="sine").differences(configure(task="omniglot"))
+    assert "--task=sine (the run has omniglot)" in lines
+
+
+def test_a_recipe_alone_makes_no_other_run(monkeypatch):
+    monkeypatch.setitem(RECIPES._components, "same", PAPER)
+    assert configure().differences(configure(recipe="same")) == []
+
+
+def test_replace_keeps_what_was_given():
+    """Other components bring options of their own; what does not go with them is left out, unless it is new."""
+    config = configure(method="flp", rule="hebb", seed=5, lifetime=40)
+    assert config.replace(method="gradient") == configure(method="gradient", seed=5, lifetime=40)
+    assert configure().replace(task="omniglot") == configure(task="omniglot")
+    with pytest.raises(InputError, match="^--rule does not go with --method=gradient"):
+        config.replace(method="gradient", rule="hebb")
+    # Of a file all is given.
+    loaded = Config.from_dict(configure(method="feature_reuse").to_dict())
+    assert loaded.replace(method="flp").num_plastic_layers == 1
+
+
+def test_attributes():
+    config = configure(task="omniglot")
+    assert config.ways == 5 and getattr(config, "lifetime", None) is None
+    with pytest.raises(AttributeError, match="a configuration with .*--task=omniglot.* has no lifetime"):
+        config.lifetime  # noqa: B018
+    with pytest.raises(KeyError):
+        configure(method="oml").choice("rule")
+    assert copy.deepcopy(config) == config == pickle.loads(pickle.dumps(config)) and hash(config) == hash(
+        configure(task="omniglot")
+    )
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.seed = 3
+
+
+def test_the_task_of_a_configuration():
+    task = configure(num_sines=2, lifetime=8, continual=True).make_task()
+    assert isinstance(task, Sine) and (task.num_concepts, task.steps, task.continual) == (2, 8, True)
+    with pytest.raises(InputError, match="^--lifetime=9 "):
+        configure(num_sines=2, lifetime=9).make_task()
 
 
 def test_json_round_trip():
-    """Through `config.json` and back; what it holds besides (versions) does no harm."""
-    config = Config(feedback_units=(100, 50), meta_test_alphabets=("Greek",), slow_rate=3e-4).resolve()
-    assert Config.from_dict(json.loads(json.dumps({**config.to_dict(), "versions": {}}))) == config
+    """Through `config.json` and back, with lists as tuples."""
+    config = configure(feedback_units=(100, 50), slow_rate=3e-4)
+    assert Config.from_dict(json.loads(json.dumps({**config.to_dict(), "versions": {"flp_tf": "0.2.0"}}))) == config
+    config = configure(task="omniglot", meta_test_alphabets=("Greek",))
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@pytest.fixture
-def parse():
-    """Returns a function that parses a command line."""
-
-    def parse(*arguments):
-        main.parse(["flp_tf", *arguments])
-        return flags.FLAGS
-
-    with flagsaver.flagsaver():
-        yield parse
-
-
-def test_flags_are_the_fields(parse):
-    """Without flags, the defaults; with them, values of the fields' types."""
-    assert configuration.from_flags(parse()) == Config().resolve()
-    numbers = ("--lifetime=40", "--slow_rate=1e-3", "--feedback_units=8,9")
-    config = configuration.from_flags(parse(*numbers, "--continual", "--network=7-7", "--nojit_compile"))
-    expected = {"continual": True, "lifetime": 40, "slow_rate": 1e-3, "feedback_units": (8, 9), "network": "7-7"}
-    assert config == Config(**expected, jit_compile=False).resolve()
-
-
-def test_given_flags(parse):
-    """Only what the command line says, so that it can be held against a run."""
-    values = parse("--seed=0", "--feedback_units=8")
-    assert configuration.given(values) == {"seed": 0, "feedback_units": (8,)}
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        ({"epsodes": 4}, "epsodes is an unknown field; did you mean episodes"),
+        ({"ways": 4}, "--ways does not go with --task=sine"),
+        ({"jit_compile": "false"}, "--jit_compile='false' is not of the right type; legal is true or false"),
+        ({"episodes": "4"}, "--episodes='4' is not of the right type; legal is an integer"),
+        ({"feedback_units": ["4"]}, r"--feedback_units=\('4',\) is not of the right type"),
+        ({"lifetime": None}, "--lifetime=None is not of the right type"),
+        ({"task": "cosine"}, "--task=cosine is unknown; legal values: .*sine"),
+        ({"task": ["sine"]}, r"--task=\['sine'\] is not of the right type"),
+        ({"versions": {"flp_tf": "7.1.0"}}, "flp_tf 7.1.0 wrote it, this is flp_tf "),
+        ({"versions": 3}, "the field versions does not read"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_one_line(change, line):
+    with pytest.raises(InputError, match=f"^{line}") as error:
+        Config.from_dict({**configure().to_dict(), **change})
+    assert "\n" not in str(error.value)
 
 
-def test_list_that_does_not_read(parse):
-    with pytest.raises(ValueError, match="^--feedback_units=8,x does not read; legal is a list of int$"):
-        configuration.from_flags(parse("--feedback_units=8,x"))
+@pytest.mark.parametrize("content", [{}, {"method": "flp"}, {"task": "sine"}, {"versions": {}}])
+def test_missing_fields(content):
+    with pytest.raises(InputError, match="^the field (task|method) is missing$"):
+        Config.from_dict(content)
+
+
+# `flp_tf/pretrained/sine_continual_flp2/config.json` as flp_tf 0.1.0 wrote it.
+OF_0_1 = {
+    "task": "sine",
+    "continual": True,
+    "lifetime": 400,
+    "batch_size": 32,
+    "query_size": 64,
+    "num_sines": 10,
+    "ways": 5,
+    "shots": 5,
+    "image_size": None,
+    "rotations": False,
+    "data_dir": "~/tensorflow_datasets",
+    "omniglot_archives": "",
+    "meta_test_alphabets": [],
+    "mini_imagenet_dir": "",
+    "network": "sine_compact",
+    "num_plastic_layers": 2,
+    "trunk_precision": "float32",
+    "method": "flp",
+    "rule": "oja",
+    "granularity": "per_synapse",
+    "plasticity_scale": 0.001,
+    "hidden_plasticity_factor": 1.0,
+    "plasticity_init": 0.0,
+    "output_plasticity_init": 0.0,
+    "feedback": "direct",
+    "feedback_signal": "error",
+    "feedback_activation": "relu",
+    "feedback_units": [],
+    "feedback_strength": 0.5,
+    "clamp_output": False,
+    "presynaptic": "pre_feedback",
+    "second_order": True,
+    "inner_rate": 0.003,
+    "episodes": 27000,
+    "meta_batch": 1,
+    "curriculum": "100:20000,200:4000",
+    "slow_rate": 0.001,
+    "feedback_rate": 0.001,
+    "plasticity_rate": 0.001,
+    "strength_rate": 0.001,
+    "schedule": "cosine",
+    "warmup_steps": 0,
+    "clip_norm": 1.0,
+    "max_skipped": 20,
+    "seed": 0,
+    "segment_length": 0,
+    "jit_compile": True,
+    "distribution": "none",
+    "log_every": 50,
+    "eval_every": 2000,
+    "eval_episodes": 50,
+    "eval_lifetime_scale": 1,
+    "checkpoint_minutes": 2.0,
+    "versions": {"flp_tf": "0.1.0", "python": "3.11.7", "tensorflow": "2.21.0", "keras": "3.15.1", "numpy": "2.4.6"},
+}
+
+
+@pytest.mark.parametrize("versions", [OF_0_1["versions"], None])
+@pytest.mark.parametrize("method", METHODS)
+def test_files_of_flp_tf_0_1_are_converted(method, versions):
+    """They held the options of all components; those that had no effect are left out, all others stay."""
+    content = {**OF_0_1, "method": method, "num_plastic_layers": 1}
+    content = content | {"versions": versions} if versions else {k: v for k, v in content.items() if k != "versions"}
+    config = Config.from_dict(content)
+    assert not hasattr(config, "ways") and hasattr(config, "rule") == (method in ("flp", "feature_reuse", "dfa"))
+    for flag in config.to_dict().keys() & content.keys():
+        assert config.to_dict()[flag] == content[flag]
+    assert (config.initial, config.estimator, config.slow_optimizer) == ("fixed", "backprop", "adam")
+    assert Config.from_dict(config.to_dict()) == config
+
+
+def test_unknown_fields_of_old_files_are_refused():
+    with pytest.raises(InputError, match="^lr is an unknown field"):
+        Config.from_dict({**OF_0_1, "lr": 3})
+
+
+def test_options_of_one_name(monkeypatch):
+    """Components may share an option if its type is the same; chosen together they may not."""
+
+    def sine_with(field) -> type:
+        options = dataclasses.make_dataclass("Options", [field], bases=(Sine.Options,), frozen=True)
+        return type("Other", (Sine,), {"Options": options})
+
+    monkeypatch.setitem(TASKS._components, "other", sine_with(("ways", int, option(3, "Of its own."))))
+    assert configure(task="other", ways=4).ways == 4
+    monkeypatch.setitem(TASKS._components, "other", sine_with(("ways", str, option("3", "Of another type."))))
+    with pytest.raises(InputError, match=r"^--ways is an option of --task=\w+ and of --task=\w+ with different types$"):
+        places()
+    for taken in ("seed", "inner_rate", "rule", "differences"):
+        monkeypatch.setitem(TASKS._components, "other", sine_with((taken, float, option(3.0, "Taken."))))
+        with pytest.raises(InputError, match=f"^--{taken} "):
+            configure(task="other", method="gradient" if taken == "inner_rate" else "flp")
+
+
+def test_components_are_looked_up_by_name():
+    assert component("task", "sine") is Sine
+    assert set(FIXED) == {"outer", "engine", "run"}

@@ -16,7 +16,7 @@ from flp_tf.meta.options import OuterLoop, Phase, phases
 from flp_tf.registry import REGISTRIES, Choice, check, kind
 from flp_tf.runs import legacy, recipes
 from flp_tf.runs.recipes import RECIPES
-from flp_tf.runs.sections import active, choose, component, flags_of, known, prefix, refuse, suggestion
+from flp_tf.runs.sections import active, choose, component, flags_of, known, places, prefix, refuse, suggestion
 from flp_tf.tasks import Task
 
 
@@ -66,10 +66,25 @@ def resolve(values: Mapping[str, Any], optional: Iterable[str] = ()) -> "Config"
             value = merged.get(prefix(section) + field.name, field.default)
             fields[field.name] = _plain(value, kind(options, field.name))
         sections[section] = options(**fields)
-        check(sections[section], prefix(section))
+        _check(section, sections[section], choices)
     _check_length(sections["outer"])
     given = frozenset(values.keys() & set(flags))
     return Config(((RECIPES.flag, recipe), *choices.items()), tuple(sections.items()), given)
+
+
+def _check(section: str, options: Any, choices: Mapping[str, str]) -> None:
+    """Checks the options of a section; what another component of its slot would allow is said to be this one's."""
+    try:
+        check(options, prefix(section))
+    except InputError as error:
+        flag = str(error)[2:].partition("=")[0]
+        bounds = {
+            tuple(str(place.field.metadata[name]) for name in ("legal", "least", "most"))
+            for place in places()[flag]
+            if place.section == section
+        }
+        owner = f" with --{section}={choices[section]}" if len(bounds) > 1 else ""
+        raise InputError(f"{error}{owner}") from None
 
 
 def _check_length(outer: OuterLoop) -> None:

@@ -34,10 +34,9 @@ def converted(content: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError("the field versions does not read")
     if _version(written_by) > _version(__version__):
         raise InputError(f"flp_tf {written_by} wrote it, this is flp_tf {__version__}; install the newer one")
-    # Sines and ways stand together in no file of a later version.
-    if written_by.startswith("0.1.") or {"num_sines", "ways"} <= values.keys():
-        return _from_0_1(values)
-    return values
+    # Later versions always store the recipe, and never the options of two tasks.
+    old = written_by.startswith("0.1.") or {"num_sines", "ways"} <= values.keys()
+    return _from_0_1(values) if old and RECIPES.flag not in values else values
 
 
 def _version(text: str) -> tuple[int, int]:
