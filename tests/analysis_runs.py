@@ -1,18 +1,22 @@
 """What the tests of the analyses share: tiny networks with random weights as runs."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import helpers
 import numpy as np
 import tensorflow as tf
 
-from flp_tf.analysis import Run
-from flp_tf.config import Config
-from flp_tf.tasks import SPLITS, Classification, Sine
+from flp_tf.analysis import ANALYSES
+from flp_tf.learners import METHODS
+from flp_tf.runs.config import Config, configure
+from flp_tf.runs.run import Run
+from flp_tf.tasks import SPLITS, Classification
 
 LIFETIMES, SEED = 4, 3
 SINES = {
+    "task": "sine",
     "num_sines": 3,
     "lifetime": 6,
     "batch_size": 4,
@@ -37,24 +41,30 @@ IMAGES = {
 }
 
 
+def configuration(defaults: dict, flags: dict) -> Config:
+    """Returns the configuration of flags, and of those defaults that the chosen method has or that are no method's."""
+    options = {name: {field.name for field in dataclasses.fields(METHODS.options(name))} for name in METHODS}
+    others = set().union(*options.values()) - options[flags.get("method", "flp")]
+    return configure(**{name: value for name, value in defaults.items() if name not in others} | flags)
+
+
 def build(config: Config, task):
     """Returns the learner of a configuration, every meta-learned weight random."""
-    flags = {k: v for k, v in config.to_dict().items() if k not in ("task", "seed")}
-    return helpers.build_learner(task, config.seed, **flags)
+    values = config.to_dict()
+    flags = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return helpers.build_learner(task, **{name: value for name, value in flags.items() if name != "task"})
 
 
 def sine_run(path: str = "runs/sine", **flags) -> Run:
     """Returns a network for three sines, every meta-learned weight random."""
-    flags = helpers.SMALL | SINES | flags
-    config = Config(**flags).resolve()
-    task = Sine.from_config(config)
+    config = configuration(helpers.SMALL | SINES, flags)
+    task = config.make_task()
     return Run(Path(path), config, task, build(config, task))
 
 
 def image_run(path: str = "runs/images", **flags) -> Run:
     """Returns a convolutional network for three classes of noise, weights random."""
-    flags = helpers.SMALL | IMAGES | flags
-    config = Config(**flags).resolve()
+    config = configuration(helpers.SMALL | IMAGES, flags)
     rng = np.random.default_rng(0)
     images = {split: rng.integers(256, size=(4, 6, 9, 9, 1), dtype=np.uint8) for split in SPLITS}
     task = Classification(images, config.ways, config.shots, config.query_size, config.continual)
@@ -65,6 +75,11 @@ def image_run(path: str = "runs/images", **flags) -> Run:
         layer.bias.assign(tf.ones_like(layer.bias))
     network.head[-1].kernel.assign(0.1 * network.head[-1].kernel)
     return run
+
+
+def analyze(name: str, runs: list[Run], output: Path, lifetimes: int = LIFETIMES, **options):
+    """Returns the result of an analysis."""
+    return ANALYSES[name](runs, output, lifetimes=lifetimes, seed=SEED, **options)
 
 
 def without_plasticity(run: Run) -> Run:
@@ -82,21 +97,26 @@ def test_episode(run: Run):
 test_episode.__test__ = False
 
 
-def states(run: Run) -> list[list[np.ndarray]]:
-    """Returns the fast weights at birth and after each step of `test_episode`, from a Python loop."""
+def states(run: Run) -> list[dict]:
+    """Returns the state before the first and after each step of `test_episode`, from a Python loop."""
     episode = test_episode(run)
-    state = run.learner.initial_state(LIFETIMES)
+    state = run.learner.initial_state(episode.seed)
     found = [state]
     for x, y in zip(episode.support_x, episode.support_y):
         state = run.learner.learn(state, run.learner.encode(x), y)
         found.append(state)
-    return helpers.to_numpy(found)
+    return found
+
+
+def kernels(run: Run) -> list[list[np.ndarray]]:
+    """Returns the fast kernels of each of `states`, from the input side up."""
+    return [[state[layer.name]["kernel"].numpy() for layer in run.learner.network.head] for state in states(run)]
 
 
 def outputs(run: Run) -> np.ndarray:
     """Returns the query's outputs under each of `states`, `[steps + 1, lifetimes, examples, outputs]`."""
     features = run.learner.encode(test_episode(run).query_x)
-    return np.stack([run.learner.predict(tuple(map(tf.constant, state)), features) for state in states(run)])
+    return np.stack([run.learner.predict(state, features) for state in states(run)])
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -3,9 +3,7 @@
 import analysis_runs as tiny
 import numpy as np
 import pytest
-from analysis_runs import LIFETIMES, SEED, column, mean_and_error
-
-from flp_tf.analysis import ANALYSES
+from analysis_runs import LIFETIMES, column, mean_and_error
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 LAYERS = ("1 layer below the output", "output layer")
@@ -13,8 +11,7 @@ LAYERS = ("1 layer below the output", "output layer")
 
 def analyze(name, runs, tmp_path, lifetimes=LIFETIMES):
     """Returns the rows of an analysis, as written."""
-    result = ANALYSES[name](runs, tmp_path, lifetimes=lifetimes, seed=SEED)
-    return tiny.table(result.files[1])
+    return tiny.table(tiny.analyze(name, runs, tmp_path, lifetimes).files[1])
 
 
 def squared_errors(run):
@@ -56,7 +53,7 @@ def test_learning_curves_of_classes_are_in_percent(tmp_path):
     right = np.argmax(tiny.outputs(run), -1) == np.argmax(tiny.test_episode(run).query_y, -1)
     np.testing.assert_allclose(column(rows, tested_on="all classes"), 100 * (1 - right.mean((1, 2))), **TOLERANCE)
     # The first class's queries come first: it is at work for the first two steps.
-    current = 100 * (1 - right[:3, :, : run.task.query_size // 3].mean((1, 2)))
+    current = 100 * (1 - right[:3, :, : run.task.query_examples // 3].mean((1, 2)))
     np.testing.assert_allclose(column(rows, tested_on="current class")[:3], current, **TOLERANCE)
 
 
@@ -75,7 +72,7 @@ def test_interference_is_that_of_a_python_loop(tmp_path):
 def test_alignment_is_the_cosine_with_the_gradient_by_hand(tmp_path):
     run = tiny.sine_run()
     rows = analyze("alignment", [run], tmp_path)
-    episode, states = tiny.test_episode(run), tiny.states(run)
+    episode, states = tiny.test_episode(run), tiny.kernels(run)
     hidden, output = run.learner.network.head
     expected = {layer: [] for layer in LAYERS}
     for x, y, before, after in zip(episode.support_x, episode.support_y, states, states[1:]):
@@ -114,7 +111,7 @@ def test_gradient_descent_with_negative_rates_points_the_other_way(tmp_path):
 def test_update_norms_are_those_of_a_python_loop(tmp_path, method):
     run = tiny.sine_run(method=method)
     rows = analyze("update_norms", [run], tmp_path)
-    states = tiny.states(run)
+    states = tiny.kernels(run)
     for i, layer in enumerate(LAYERS):
         old, new = (np.stack([state[i] for state in part]) for part in (states[:-1], states[1:]))
         absolute = np.linalg.norm(new - old, axis=(2, 3))

@@ -4,9 +4,9 @@ import analysis_runs as tiny
 import numpy as np
 import pytest
 import tensorflow as tf
-from analysis_runs import LIFETIMES, SEED, column, mean_and_error
+from analysis_runs import LIFETIMES, column, mean_and_error
 
-from flp_tf.analysis import ANALYSES, readout
+from flp_tf.analysis import readout
 
 
 def test_least_squares_is_numpys():
@@ -53,7 +53,7 @@ def features(run, x):
 
 def test_readout_beside_a_python_loop(tmp_path):
     run = tiny.sine_run()
-    result = ANALYSES["readout"]([run], tmp_path, lifetimes=LIFETIMES, seed=SEED)
+    result = tiny.analyze("readout", [run], tmp_path)
     rows = tiny.table(result.files[1])
     episode = tiny.test_episode(run)
     errors = []
@@ -71,14 +71,14 @@ def test_readout_beside_a_python_loop(tmp_path):
 def test_readout_of_networks_of_all_depths(tmp_path):
     flp = [tiny.sine_run(num_plastic_layers=depth) for depth in (2, 3)]
     runs = [tiny.sine_run(method="feature_reuse", num_plastic_layers=1), *flp]
-    result = ANALYSES["readout"](runs, tmp_path, lifetimes=2, seed=SEED)
+    result = tiny.analyze("readout", runs, tmp_path, lifetimes=2)
     depths = [(row["method"], row["plastic_layers"]) for row in result.rows if row["readout"] == readout.PANELS[1]]
     assert depths == [("feature reuse (1)", 1), ("FLP (2)", 2), ("FLP (3)", 3)]
 
 
 def test_readout_of_classes_is_in_percent(tmp_path):
     run = tiny.image_run()
-    result = ANALYSES["readout"]([run], tmp_path, lifetimes=LIFETIMES, seed=SEED)
+    result = tiny.analyze("readout", [run], tmp_path)
     assert [row["unit"] for row in result.rows] == ["% error"] * 2
     episode = tiny.test_episode(run)
     learned = tiny.outputs(run)[-1]
@@ -99,4 +99,4 @@ def test_unknown_loss_is_refused(tmp_path, monkeypatch):
     run = tiny.sine_run()
     monkeypatch.setattr(type(run.task), "loss", staticmethod(lambda outputs, y: tf.reduce_sum(outputs - y)))
     with pytest.raises(ValueError, match="^--analysis=readout .*--task=sine"):
-        ANALYSES["readout"]([run], tmp_path, lifetimes=2, seed=SEED)
+        tiny.analyze("readout", [run], tmp_path, lifetimes=2)

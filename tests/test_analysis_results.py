@@ -3,14 +3,14 @@
 import itertools
 
 import analysis_runs as tiny
+import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from analysis_runs import SEED
 
 from flp_tf.analysis import ANALYSES, figures
 from flp_tf.analysis.result import Curve
-from flp_tf.analysis.runs import Series, in_series
+from flp_tf.analysis.series import Series, in_series
 
 COLUMNS = {
     "readout": ("readout", "plastic_layers"),
@@ -45,13 +45,12 @@ def table_runs(**flags):
 
 @pytest.mark.parametrize("name", COLUMNS)
 def test_files(tmp_path, name):
-    runs = [tiny.sine_run(), tiny.sine_run(method="gradient")]
+    runs, output = [tiny.sine_run(), tiny.sine_run(method="gradient")], tmp_path / "new" / name
     for _ in range(2):
-        result = ANALYSES[name](runs, tmp_path / "new" / name, lifetimes=2, seed=SEED)
+        result = tiny.analyze(name, runs, output, lifetimes=2)
     png, table, events = result.files
-    assert sorted(path.name for path in (tmp_path / "new" / name).iterdir()) == sorted(
-        [f"{name}.csv", events.name, f"{name}.png"]
-    )
+    assert sorted(output.iterdir()) == [table, png, events.parent]
+    assert list((output / f"{name}_events").iterdir()) == [events]
     rows = tiny.table(table)
     assert tuple(rows[0]) == (
         *("method", "networks", "task", "order", *COLUMNS[name]),
@@ -66,10 +65,26 @@ def test_files(tmp_path, name):
     assert tags == [name]
 
 
+def test_files_that_the_analysis_did_not_write_stay(tmp_path):
+    """Those of a run, of another analysis, and what a link in the place of a result points to."""
+    foreign = ["events.out.tfevents.1.host", "update_norms_events/events.out.tfevents.1.host", "config.json", "file"]
+    for name in foreign:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "interference.png").symlink_to(tmp_path / "file")
+    before = commands.contents(tmp_path)
+    results = [tiny.analyze(name, [tiny.sine_run()], tmp_path) for name in ("interference", "alignment")]
+    after = commands.contents(tmp_path)
+    written = {str(file.relative_to(tmp_path)) for result in results for file in result.files}
+    assert after.keys() == before.keys() | written
+    assert all(after[name] == name.encode() for name in foreign)
+
+
 @pytest.mark.parametrize("name", COLUMNS)
 def test_axes_are_labelled_and_series_named(tmp_path, name):
     runs = [tiny.sine_run(), tiny.sine_run(method="oml")]
-    figure = ANALYSES[name](runs, tmp_path, lifetimes=2, seed=SEED).figure
+    figure = tiny.analyze(name, runs, tmp_path, lifetimes=2).figure
     rows = [axis for axis in figure.axes if axis.get_subplotspec().is_first_col()]
     assert all(axis.get_ylabel() for axis in rows)
     assert all(axis.get_xlabel() for axis in figure.axes if axis.get_subplotspec().is_last_row())
@@ -82,7 +97,7 @@ def test_classification_runs_go_through_every_analysis(tmp_path, name):
     runs = [tiny.image_run(num_plastic_layers=depth, episodes=1) for depth in (2, 3)]
     if name == "adaptability":
         runs = [tiny.image_run(method="feature_reuse", num_plastic_layers=1, episodes=1), runs[0]]
-    rows = ANALYSES[name](runs, tmp_path, lifetimes=2, seed=SEED).rows
+    rows = tiny.analyze(name, runs, tmp_path, lifetimes=2).rows
     assert rows and all(np.isfinite(row["mean"]) for row in rows)
 
 
@@ -119,10 +134,10 @@ def test_labels():
     [
         (({}, {"seed": 1}), ["FLP (2)"]),
         (({}, {"log_every": 7}), ["FLP (2)"]),
-        (({}, {"second_order": False}), ["FLP (2)"]),
+        (({}, {"segment_length": 3}), ["FLP (2)"]),
         (({}, {"rule": "hebb"}), ["FLP (2), rule=oja", "FLP (2), rule=hebb"]),
         (
-            ({"method": "oml"}, {"method": "oml", "second_order": False, "rule": "hebb"}),
+            ({"method": "oml"}, {"method": "oml", "second_order": False, "inner_rate": 0.1}),
             ["OML (2), second order", "OML (2), first order"],
         ),
         (({"method": "oml"}, {"continual": False}), ["OML (2), second order, continual", "FLP (2), i.i.d."]),
@@ -158,14 +173,14 @@ def test_statistics_are_over_lifetimes():
 )
 def test_interference_needs_several_sines_in_order(tmp_path, flags, message):
     with pytest.raises(ValueError, match=f"^--analysis=interference {message}"):
-        ANALYSES["interference"]([tiny.sine_run(**flags)], tmp_path, lifetimes=2, seed=SEED)
+        tiny.analyze("interference", [tiny.sine_run(**flags)], tmp_path)
 
 
 @pytest.mark.parametrize("name", [*COLUMNS, "adaptability"])
 def test_runs_of_two_tasks_are_refused(tmp_path, name):
     runs = [tiny.sine_run(), tiny.image_run()]
     with pytest.raises(ValueError, match=f"^--analysis={name} .*one task.*runs/images is omniglot"):
-        ANALYSES[name](runs, tmp_path, lifetimes=2, seed=SEED)
+        tiny.analyze(name, runs, tmp_path, lifetimes=2)
 
 
 def test_unknown_analysis_is_refused():
@@ -176,4 +191,4 @@ def test_unknown_analysis_is_refused():
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="cannot be written"):
-        ANALYSES["interference"]([tiny.sine_run()], tmp_path / "file" / "below", lifetimes=2, seed=SEED)
+        tiny.analyze("interference", [tiny.sine_run()], tmp_path / "file" / "below")

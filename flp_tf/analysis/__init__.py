@@ -1,30 +1,21 @@
-"""Analyses: every figure of the paper, one module each, over the one lifetime loop.
+"""Analyses: one module for every figure of the paper, all of them on the one lifetime loop.
 
-An analysis is a function `analysis(runs, output, *, lifetimes, seed) -> Result` of
-
-* `runs`, a list of `Run`, loaded meta-trained networks to compare,
-* `output`, the folder that its PNG, CSV and TensorBoard events go to,
-* `lifetimes` and `seed`, which unseen lifetimes (split "test") it measures.
-
-One that goes on meta-training takes flags of the outer loop, too, those in `OUTER_FLAGS`.
-A new one is a new file here and a line in `ANALYSES`.
+See `flp_tf.analysis.base` for the contract. Importing this package registers all of them.
 """
 
 from flp_tf.analysis import adaptability, alignment, interference, learning_curves, readout, update_norms
-from flp_tf.analysis.result import Result
-from flp_tf.analysis.runs import Run
-from flp_tf.registry import Registry
+from flp_tf.analysis.base import ANALYSES
+from flp_tf.analysis.result import Curve, Result, save
 
-ANALYSES = Registry(
-    "analysis",
-    readout=readout.analyze,
-    adaptability=adaptability.analyze,
-    interference=interference.analyze,
-    alignment=alignment.analyze,
-    update_norms=update_norms.analyze,
-    learning_curves=learning_curves.analyze,
-)
-
-OUTER_FLAGS = {adaptability.NAME: adaptability.OUTER_FLAGS}
-
-__all__ = ["ANALYSES", "OUTER_FLAGS", "Result", "Run"]
+__all__ = [
+    "ANALYSES",
+    "Curve",
+    "Result",
+    "adaptability",
+    "alignment",
+    "interference",
+    "learning_curves",
+    "readout",
+    "save",
+    "update_norms",
+]

@@ -1,4 +1,4 @@
-"""Adaptability: can features meta-learned for reuse learn after all? (section 7.1)"""
+"""Adaptability: can features meta-learned for reuse learn after all (section 7.1)?"""
 
 import dataclasses
 import hashlib
@@ -6,35 +6,47 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from flp_tf import learners
 from flp_tf.analysis import figures
+from flp_tf.analysis.base import ANALYSES, with_options
 from flp_tf.analysis.readout import errors_after_lifetime
 from flp_tf.analysis.result import Curve, Result, save
-from flp_tf.analysis.runs import Run, Series, identity, in_series
-from flp_tf.config import Config
-from flp_tf.learners import FeedbackLearner
-from flp_tf.meta.run_directory import RunDirectory
-from flp_tf.meta.trainer import Trainer, train
-from flp_tf.networks import Network
+from flp_tf.analysis.series import Series, identity, in_series
+from flp_tf.errors import InputError
+from flp_tf.learners.base import Learner
+from flp_tf.registry import option
+from flp_tf.runs import training
+from flp_tf.runs.config import Config
+from flp_tf.runs.directory import RunDirectory
+from flp_tf.runs.run import Run
 
 NAME = "adaptability"
+# Features are meta-learned with the first method, and adapted with the second.
+REUSE, PLASTIC = "feature_reuse", "flp"
 DEFAULT_DEPTH = 2
-METHODS = ("feature_reuse", "flp")
-# What the flags of the outer loop are here, unless given. The features are trained already:
-# at rates of 1e-3, which trained them, plasticity below the output diverges within 21 lifetimes.
-GENTLE = {"plasticity_rate": 1e-4, "strength_rate": 1e-4, "warmup_steps": 100}
-OUTER_FLAGS = ("episodes", "feedback_rate", *GENTLE, "clip_norm", "checkpoint_minutes")
+# Of an option: the value that the feature-reuse run was trained with.
+AS_TRAINED = -1
 
 
-class FrozenForward(FeedbackLearner):
-    """FLP of which the outer loop moves feedback, plasticity and strength alone."""
+@dataclasses.dataclass(frozen=True)
+class AdaptabilityOptions:
+    """Options of the outer loop with which meta-training goes on.
 
-    def parameter_groups(self) -> dict[str, list[keras.Variable]]:
-        return {**super().parameter_groups(), "slow": []}
+    Rates of plasticity and strength are lower than those that trained the features: at
+    1e-3, plasticity below the output layer diverges within 21 lifetimes.
+    """
+
+    episodes: int = option(AS_TRAINED, "Lifetimes of the adaptation; -1: as many as the run has.", least=AS_TRAINED)
+    feedback_rate: float = option(AS_TRAINED, "Outer rate of feedback; -1: that of the run.", least=AS_TRAINED)
+    plasticity_rate: float = option(1e-4, "Outer rate of plasticity in the adaptation.", least=0)
+    strength_rate: float = option(1e-4, "Outer rate of beta in the adaptation.", least=0)
+    warmup_steps: int = option(100, "Outer steps over which its rates rise from 0, at most all.", least=0)
+    clip_norm: float = option(AS_TRAINED, "Norm to clip meta-gradients to; -1: that of the run.", least=AS_TRAINED)
+    checkpoint_minutes: float = option(2.0, "Minutes between two checkpoints of the adaptation.", least=0)
 
 
+@ANALYSES.register(NAME)
+@with_options(AdaptabilityOptions)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer: Any) -> Result:
     """Adds plasticity to a feature-reuse network whose forward weights stay (section 7.1).
 
@@ -46,31 +58,32 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
     The adapted networks have as many plastic layers as the given FLP runs (2 if there
     are none) and are run directories in the output folder, so that an interrupted
     analysis continues. They are meta-trained as the feature-reuse run was, without its
-    curriculum and with the gentler outer steps of `GENTLE`.
+    curriculum and with the outer steps of `AdaptabilityOptions`.
 
     Args:
         runs: feature-reuse runs, and FLP runs to compare with.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
-        **outer: fields of `OUTER_FLAGS` that go on otherwise, such as `episodes`.
+        **outer: fields of `AdaptabilityOptions`; those that are missing have their defaults.
 
     Raises:
-        ValueError: if there is no feature-reuse run, or a run of another method.
-        Interrupted: see `flp_tf.meta.trainer.train`.
-        Diverged: see `flp_tf.meta.trainer.train`.
+        InputError: if there is no feature-reuse run, or a run of another method.
+        Interrupted: see `flp_tf.runs.training.train`.
+        Diverged: see `flp_tf.runs.training.train`.
     """
     for run in runs:
-        if run.config.method not in METHODS:
-            raise ValueError(
-                f"--analysis={NAME} compares {' and '.join(METHODS)}; --logdir={run.path} is {run.config.method}"
+        if run.config.method not in (REUSE, PLASTIC):
+            raise InputError(
+                f"--analysis={NAME} compares {REUSE} and {PLASTIC}; --logdir={run.path} is {run.config.method}"
             )
     given = in_series(runs, NAME)
-    reused = [series for series in given if series.config.method == "feature_reuse"]
+    reused = [series for series in given if series.config.method == REUSE]
     if not reused:
-        raise ValueError(f"--analysis={NAME} needs a run of --method=feature_reuse in --logdir")
+        raise InputError(f"--analysis={NAME} needs a run of --method={REUSE} in --logdir")
+    changes = vars(AdaptabilityOptions(**outer))
     depths = sorted({series.config.num_plastic_layers for series in given} - {1}) or [DEFAULT_DEPTH]
-    adapted = [adapt(series, depth, output, GENTLE | outer) for series in reused for depth in depths]
+    adapted = [adapt(series, depth, output, changes) for series in reused for depth in depths]
     every = sorted([*given, *adapted], key=lambda series: series.config.num_plastic_layers)
     curves = [
         Curve(
@@ -94,44 +107,51 @@ def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) ->
         series: feature-reuse networks.
         depth: plastic layers after adaptation.
         output: folder for the run directories `<run's folder>_flp<depth>_<fingerprint>`.
-        outer: fields of the configuration that go on otherwise.
+        outer: values of `AdaptabilityOptions`.
 
     Returns:
         The adapted networks.
     """
     adapted = []
     for run in series.runs:
-        changed = {"method": "flp", "num_plastic_layers": depth, "curriculum": ""}
-        config = dataclasses.replace(run.config, **changed, **outer).resolve()
+        config = adapted_config(run.config, depth, outer)
         learner = frozen_copy(run, config)
-        directory = RunDirectory(str(output / f"{run.path.name}_flp{depth}_{fingerprint(run, config)}"))
-        trainer = Trainer(config, run.task, learner)
-        directory.claim(config)
-        train(trainer, directory)
+        name = f"{run.path.name}_{PLASTIC}{depth}_{fingerprint(run, config)}"
+        directory = RunDirectory(output / name, "output")
+        trainer = training.make_trainer(config, run.task, learner)
+        with directory.claimed(config):
+            training.train(trainer, directory, config)
         adapted.append(Run(directory.path, config, run.task, learner))
-    variant = series.variant + 1
-    return Series(f"{series.label} + plasticity ({depth})", tuple(adapted), variant)
+    return Series(f"{series.label} + plasticity ({depth})", tuple(adapted), series.variant + 1)
+
+
+def adapted_config(config: Config, depth: int, outer: Mapping[str, Any]) -> Config:
+    """Returns how a feature-reuse run is adapted; see `adapt` for the arguments."""
+    changes = {flag: value for flag, value in outer.items() if value != AS_TRAINED}
+    steps = changes.get("episodes", config.episodes) // config.meta_batch
+    changes["warmup_steps"] = min(changes["warmup_steps"], steps)
+    return config.replace(method=PLASTIC, num_plastic_layers=depth, curriculum="", **changes)
 
 
 def fingerprint(run: Run, config: Config) -> str:
-    """Returns what tells an adaptation from those of other weights or by other flags."""
+    """Returns what tells an adaptation from those of other weights or with other options."""
     digest = hashlib.sha256(repr(identity(config)).encode())
-    for weight in run.learner.network.weights:
-        digest.update(weight.value.numpy().tobytes())
+    for path, weight in run.learner.variables.items():
+        digest.update(path.encode() + weight.value.numpy().tobytes())
     return digest.hexdigest()[:8]
 
 
-def frozen_copy(run: Run, config: Config) -> FrozenForward:
-    """Returns the FLP learner of a configuration with a run's forward weights and output layer."""
-    fresh = learners.build(config, run.task)
-    source, target = run.learner.network, fresh.network
-    for old, new in zip(_layers(source), _layers(target)):
-        new.kernel.assign(old.kernel)
-        new.bias.assign(old.bias)
-    for old, new in zip(source.head[-1].weights, target.head[-1].weights):
-        new.assign(old)
-    return FrozenForward(target, fresh.signal, fresh.clamp_output, fresh.presynaptic)
+def frozen_copy(run: Run, config: Config) -> Learner:
+    """Returns the learner of a configuration with a run's weights, its slow weights frozen.
 
-
-def _layers(network: Network) -> list[keras.layers.Layer]:
-    return [*network.trunk, *network.head]
+    Args:
+        run: a network.
+        config: the same with more plastic layers. Their plasticity and feedback are fresh.
+    """
+    learner = learners.build(config, run.task)
+    weights = learner.variables
+    for path, weight in run.learner.variables.items():
+        weights[path].assign(weight)
+    for weight in learner.groups()["slow"].values():
+        weight.trainable = False
+    return learner

@@ -1,4 +1,4 @@
-"""Alignment: do local updates follow the gradient? (Fig. 2C)"""
+"""Alignment: do local updates follow the gradient (Fig. 2C)?"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,15 +6,18 @@ from pathlib import Path
 import tensorflow as tf
 
 from flp_tf.analysis import figures
+from flp_tf.analysis.base import ANALYSES
 from flp_tf.analysis.result import Result, save
-from flp_tf.analysis.runs import Run, in_series
-from flp_tf.analysis.steps import LayerValues, frobenius, layer_curves, places
+from flp_tf.analysis.series import in_series
+from flp_tf.analysis.steps import LayerValues, frobenius, kernels, layer_curves, places
 from flp_tf.learners.gradient import inner_gradients
+from flp_tf.runs.run import Run
 
 NAME = "alignment"
 QUANTITY = "cosine of update and negative gradient"
 
 
+@ANALYSES.register(NAME)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
     """Cosine of each layer's update with the negative gradient (paper, Fig. 2C).
 
@@ -38,12 +41,12 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
 
 
 def cosines(run: Run) -> Callable[..., LayerValues]:
-    """Returns the trace of the cosines `[lifetimes]`, one a plastic layer."""
+    """Returns the trace of the cosines, a tensor `[lifetimes]` per plastic layer."""
 
     def trace(t, state, features, y, new_state):
         del t
         gradients = inner_gradients(run.learner, run.task.loss, state, features, y)
-        layers = zip(new_state, state, gradients)
+        layers = zip(*(kernels(run.learner, fast) for fast in (new_state, state)), gradients.values())
         return {QUANTITY: [cosine(new - old, -gradient) for new, old, gradient in layers]}
 
     return trace
@@ -53,7 +56,7 @@ def cosine(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """Returns the cosine of matrices `[..., in, out]`; 0 where one is zero.
 
     Each is scaled to a largest entry of 1 first: updates and gradients can be so small
-    that their squares are not float32 numbers.
+    that float32 has no numbers for their squares.
     """
     largest = [tf.reduce_max(tf.abs(x), [-2, -1], keepdims=True) for x in (one, other)]
     one, other = tf.math.divide_no_nan(one, largest[0]), tf.math.divide_no_nan(other, largest[1])

@@ -1,9 +1,9 @@
-"""How all figures look: a colour, a marker and a line style per method, everywhere.
+"""How all figures look: the same colour, marker and line style for a method in each of them.
 
 Colours are those of Okabe and Ito, which differ in lightness and for every kind of
-colour vision; the marker tells the method and the line style its number of plastic
-layers, so that a figure reads without colour too. Deep plasticity is darker, variants
-are lighter with hollow markers. Nothing here uses pyplot.
+colour vision. The marker shows the method and the line style the number of plastic
+layers, so that a figure reads without colour, too. More plastic layers are darker;
+variants of a method are lighter, with hollow markers. Nothing here uses pyplot.
 """
 
 import math
@@ -17,10 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from flp_tf.analysis.result import Curve
-from flp_tf.analysis.runs import Series
+from flp_tf.analysis.series import Series, family, order_name
 from flp_tf.learners import METHODS
 
-# In the order of `METHODS`: flp, feature_reuse, dfa, gradient, oml, then those added.
+# Of the methods, in the order in which they are registered.
 COLORS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#D55E00", "#56B4E9", "#666666", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # By the number of plastic layers.
@@ -81,7 +81,9 @@ def points(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Figu
 
 
 def join(figure: Figure, curves: Sequence[Curve], panels: Sequence[str]) -> None:
-    """Joins the points of a method's depths; FLP's first is feature reuse.
+    """Joins the points of a method with different numbers of plastic layers.
+
+    Feature reuse, which is FLP with one plastic layer, is joined with FLP.
 
     Args:
         figure: from `points`.
@@ -89,15 +91,14 @@ def join(figure: Figure, curves: Sequence[Curve], panels: Sequence[str]) -> None
         panels: its columns.
     """
     for axis, panel in zip(figure.axes, panels):
-        families: dict[tuple, list[tuple[float, float]]] = {}
+        joined: dict[tuple, list[tuple[float, float]]] = {}
         for curve in curves:
             if curve.panel == panel:
                 config = curve.series.config
-                method = "flp" if config.method == "feature_reuse" else config.method
-                key = (method, config.continual, curve.series.variant)
-                families.setdefault(key, []).append((curve.x[0], curve.mean()[0]))
-        for family in families.values():
-            axis.plot(*zip(*sorted(family)), color="0.6", linewidth=1, zorder=0)
+                key = (family(config.method), order_name(config), curve.series.variant)
+                joined.setdefault(key, []).append((curve.x[0], curve.mean()[0]))
+        for means in joined.values():
+            axis.plot(*zip(*sorted(means)), color="0.6", linewidth=1, zorder=0)
 
 
 def _grid(

@@ -6,14 +6,17 @@ import numpy as np
 import tensorflow as tf
 
 from flp_tf.analysis import figures
+from flp_tf.analysis.base import ANALYSES
 from flp_tf.analysis.learning_curves import plural
 from flp_tf.analysis.result import Curve, Result, save
-from flp_tf.analysis.runs import Run, in_series, measure, query_outputs, require_continual
+from flp_tf.analysis.series import in_series, measure, query_outputs, require_continual
+from flp_tf.runs.run import Run
 from flp_tf.tasks.base import Episode
 
 NAME = "interference"
 
 
+@ANALYSES.register(NAME)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
     """Mean squared change of the outputs on earlier sines with each new one (Fig. 2B).
 
@@ -27,7 +30,7 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
         seed: of the lifetimes.
 
     Raises:
-        ValueError: if a run is i.i.d., or has a single sine a lifetime.
+        InputError: if a run is i.i.d., or has a single sine a lifetime.
     """
     require_continual(runs, NAME)
     curves, concept = [], runs[0].task.concept
@@ -48,7 +51,7 @@ def changes_of_earlier_outputs(run: Run, episode: Episode) -> tf.Tensor:
     """
     concepts = run.task.num_concepts
     outputs = query_outputs(run.learner, episode)
-    # [concepts + 1, lifetimes, examples, outputs]: at birth, and after each sine.
+    # [concepts + 1, lifetimes, examples, outputs]: before the first sine, and after each.
     borders = outputs[:: run.task.steps // concepts]
     changes = tf.reduce_mean(tf.math.squared_difference(borders[2:], borders[1:-1]), -1)
     by_concept = tf.reduce_mean(tf.reshape(changes, [*changes.shape[:2], concepts, -1]), -1)

@@ -6,14 +6,17 @@ import numpy as np
 import tensorflow as tf
 
 from flp_tf.analysis import figures
+from flp_tf.analysis.base import ANALYSES
 from flp_tf.analysis.result import Curve, Result, save
-from flp_tf.analysis.runs import Run, Series, in_series, measure, query_outputs
+from flp_tf.analysis.series import Series, in_series, is_continual, measure, query_outputs
+from flp_tf.runs.run import Run
 from flp_tf.tasks.base import Episode
 
 NAME = "learning_curves"
 PANELS = ("current", "earlier", "all")
 
 
+@ANALYSES.register(NAME)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
     """Query error over the lifetime, every method in one plot (paper, appendix C).
 
@@ -37,7 +40,7 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
 
 
 def concept_errors(run: Run, episode: Episode) -> tf.Tensor:
-    """Returns the error of every sine, or class, at birth and after every inner step.
+    """Returns the error of every sine, or class, before the first and after every inner step.
 
     Returns:
         `[lifetimes, steps + 1, concepts]`, in the task's unit.
@@ -51,7 +54,7 @@ def _curves(series: Series, errors: np.ndarray) -> list[Curve]:
     task = series.task
     everything = np.arange(errors.shape[1])
     curves = [Curve(series, "error", task.unit, f"all {plural(task.concept)}", everything, np.mean(errors, -1))]
-    if series.config.continual and task.num_concepts > 1:
+    if is_continual(series.config) and task.num_concepts > 1:
         length = task.steps // task.num_concepts
         at_work = np.maximum(everything - 1, 0) // length
         current = errors[:, everything, at_work]

@@ -8,9 +8,13 @@ import tensorflow as tf
 
 from flp_tf import losses
 from flp_tf.analysis import figures
+from flp_tf.analysis.base import ANALYSES
 from flp_tf.analysis.result import Curve, Result, save
-from flp_tf.analysis.runs import Run, Series, in_series, measure
+from flp_tf.analysis.series import Series, in_series, measure
+from flp_tf.errors import InputError
 from flp_tf.meta.evaluation import Evaluator
+from flp_tf.networks import State
+from flp_tf.runs.run import Run
 from flp_tf.tasks.base import Episode
 
 NAME = "readout"
@@ -21,14 +25,15 @@ RIDGE = 1e-9
 EPOCHS = 1000
 
 
+@ANALYSES.register(NAME)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
     """Networks with 1, 2, 3, ... plastic layers beside their best fixed-feature readout (Fig. 2A).
 
-    Each network lives a lifetime and is tested; the same network with all but the
-    readout frozen at birth has its readout fitted to the same data, order apart, as
-    often as it takes: in closed form for regression (the limit of many epochs), with
-    `EPOCHS` epochs of logistic regression for classification. If the meta-learned
-    features alone explained the performance, the second would be no worse.
+    Each network is tested after a lifetime. Then all its initial weights but those of
+    the output layer are frozen, and the output layer is fitted to the same data: in
+    closed form for regression (the limit of many epochs), with `EPOCHS` epochs of
+    logistic regression for classification. If the meta-learned features alone explained
+    the performance, the fitted readout would be no worse.
 
     Args:
         runs: networks of different numbers of plastic layers.
@@ -37,10 +42,10 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
         seed: of the lifetimes.
 
     Raises:
-        ValueError: if there is no fit for the task's loss.
+        InputError: if there is no fit for the task's loss.
     """
     if runs[0].task.loss not in FITS:
-        raise ValueError(f"--analysis={NAME} has no fit for the loss of --task={runs[0].config.task}")
+        raise InputError(f"--analysis={NAME} has no fit for the loss of --task={runs[0].config.task}")
     curves = []
     for series in in_series(runs, NAME):
         errors = (
@@ -62,31 +67,42 @@ def errors_after_lifetime(series: Series, *, lifetimes: int, seed: int) -> np.nd
 
 
 def fitted_errors(run: Run, episode: Episode) -> tf.Tensor:
-    """Returns the query error of networks at birth with a fitted readout `[lifetimes]`.
+    """Returns the query error of the initial networks with a fitted readout `[lifetimes]`.
 
-    Lifetime by lifetime, because the features of all examples of one are large.
+    One lifetime after the other, because the features of all examples of one are large.
     """
     fit = FITS[run.task.loss]
 
-    def one(support_x, support_y, query_x, query_y):
-        readout = fit(with_bias(features(run, support_x)), tf.reshape(support_y, [-1, support_y.shape[-1]]))
-        outputs = tf.cast(tf.matmul(with_bias(features(run, query_x)), readout), query_y.dtype)
+    def one(support_x, support_y, query_x, query_y, seed):
+        state = run.learner.initial_state(seed[None])
+        readout = fit(with_bias(features(run, state, support_x)), tf.reshape(support_y, [-1, support_y.shape[-1]]))
+        outputs = tf.cast(tf.matmul(with_bias(features(run, state, query_x)), readout), query_y.dtype)
         return run.task.error(outputs, query_y)
 
     support = [tf.einsum("tl...->lt...", part) for part in (episode.support_x, episode.support_y)]
     return tf.map_fn(
         lambda parts: one(*parts),
-        (*support, episode.query_x, episode.query_y),
+        (*support, episode.query_x, episode.query_y, episode.seed),
         fn_output_signature=tf.TensorSpec([], episode.query_y.dtype),
     )
 
 
-def features(run: Run, x: tf.Tensor) -> tf.Tensor:
-    """Returns what the readout sees at birth, `[examples, features]`."""
-    network = run.learner.network
-    activities = network.activities(network.initial_state(), network.encode(x))
+def features(run: Run, state: State, x: tf.Tensor) -> tf.Tensor:
+    """Returns the input of the output layer of one lifetime.
+
+    Args:
+        run: the network.
+        state: its state, of one lifetime.
+        x: inputs `[..., *input_shape]`.
+
+    Returns:
+        `[examples, features]`.
+    """
+    network, learner = run.learner.network, run.learner
+    examples = tf.reshape(x, [1, -1, *run.task.input_shape])
+    activities = network.activities(state, learner.encode(examples))
     rows = network.head[-1].presynaptic(activities[-2])
-    return tf.reshape(rows, [-1, network.head[-1].fan_in])
+    return tf.reshape(rows, [-1, rows.shape[-1]])
 
 
 def with_bias(features: tf.Tensor) -> tf.Tensor:

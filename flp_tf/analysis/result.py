@@ -1,7 +1,9 @@
 """What an analysis leaves: a figure, a table, TensorBoard images."""
 
 import csv
+import io
 import math
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +12,10 @@ import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 
-from flp_tf.analysis.runs import Series
-from flp_tf.meta.run_directory import RunDirectory
-from flp_tf.meta.summaries import to_image
+from flp_tf.analysis.series import Series, order_name
+from flp_tf.runs import files
+from flp_tf.runs.directory import RunDirectory
+from flp_tf.runs.summaries import to_image
 
 PNG_DPI = 160
 STATISTICS = ("quantity", "unit", "mean", "standard_error", "lifetimes")
@@ -52,9 +55,9 @@ class Result(NamedTuple):
     """An analysis that is done.
 
     Attributes:
-        rows: of the CSV file, one a point.
+        rows: of the CSV file, one per point.
         figure: the picture.
-        files: what was written.
+        files: what was written: PNG, CSV and events.
     """
 
     rows: list[dict[str, Any]]
@@ -65,7 +68,11 @@ class Result(NamedTuple):
 def save(
     analysis: str, output: Path, curves: Sequence[Curve], figure: matplotlib.figure.Figure, x_name: str, panel_name: str
 ) -> Result:
-    """Writes `ANALYSIS.png`, `ANALYSIS.csv` and the TensorBoard events of an analysis.
+    """Writes the figure, table and TensorBoard events of an analysis.
+
+    They are `ANALYSIS.png`, `ANALYSIS.csv` and one file in `ANALYSIS_events/`. The same
+    analysis in the same folder replaces these three; all other files stay, so that the
+    folder may also be that of a run or of other analyses.
 
     The CSV is in long format, a row for every point:
 
@@ -83,29 +90,50 @@ def save(
         panel_name: what `Curve.panel` is, a column of the CSV.
 
     Raises:
-        ValueError: if the folder cannot be written.
+        InputError: if the folder cannot be written.
     """
-    RunDirectory(str(output)).check_writable("output")
-    png, table = output / f"{analysis}.png", output / f"{analysis}.csv"
-    figure.savefig(png, dpi=PNG_DPI)
+    RunDirectory(output, "output").check_writable()
     columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS]
     rows = [dict(zip(columns, row)) for curve in curves for row in _rows(curve)]
-    with open(table, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    for old in output.glob("events.out.*"):
-        old.unlink()
-    with tf.summary.create_file_writer(str(output)).as_default(step=0):
-        tf.summary.image(analysis, to_image(figure))
-    return Result(rows, figure, [png, table, *output.glob("events.out.*")])
+    contents = {
+        output / f"{analysis}.png": _png(figure),
+        output / f"{analysis}.csv": _csv(columns, rows),
+        # Always the same name, because TensorBoard shows what is in all files of a folder.
+        output / f"{analysis}_events" / f"events.out.tfevents.0.{analysis}": _events(analysis, figure),
+    }
+    for path, content in contents.items():
+        with files.whole(path) as file:
+            file.write(content)
+    return Result(rows, figure, list(contents))
+
+
+def _png(figure: matplotlib.figure.Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=PNG_DPI)
+    return file.getvalue()
+
+
+def _csv(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().encode()
+
+
+def _events(analysis: str, figure: matplotlib.figure.Figure) -> bytes:
+    """Returns the content of a TensorBoard file that shows a figure."""
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.summary.create_file_writer(folder).as_default(step=0):
+            tf.summary.image(analysis, to_image(figure))
+        (events,) = Path(folder).iterdir()
+        return events.read_bytes()
 
 
 def _rows(curve: Curve) -> list[tuple]:
     """Returns the points of a curve in the order of the columns."""
     config = curve.series.config
-    order = "continual" if config.continual else "i.i.d."
-    shared = (curve.series.label, len(curve.series.runs), config.task, order, curve.panel)
+    shared = (curve.series.label, len(curve.series.runs), config.task, order_name(config), curve.panel)
     return [
         (*shared, int(x), curve.quantity, curve.unit, float(mean), float(error), len(curve.values))
         for x, mean, error in zip(curve.x, curve.mean(), curve.standard_error())

@@ -1,16 +1,19 @@
-"""What alignment and update norms share: numbers per plastic layer and inner step."""
+"""What alignment and update norms share: numbers for every plastic layer and inner step."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from flp_tf import lifetime
 from flp_tf.analysis.result import Curve
-from flp_tf.analysis.runs import Run, Series, measure
+from flp_tf.analysis.series import Series, measure
+from flp_tf.learners.base import Learner
+from flp_tf.runs.run import Run
 from flp_tf.tasks.base import Episode
 
-# By quantity, a tensor `[lifetimes]` for every plastic layer.
+# By quantity, a tensor `[lifetimes]` for every plastic layer, from the input side up.
 LayerValues = dict[str, list[tf.Tensor]]
 
 
@@ -22,7 +25,7 @@ def layer_curves(
     lifetimes: int,
     seed: int,
 ) -> list[Curve]:
-    """Traces unseen lifetimes; a curve over the inner steps for every quantity and layer.
+    """Traces unseen lifetimes; returns a curve over the inner steps for every quantity and layer.
 
     Args:
         series: the networks.
@@ -43,6 +46,11 @@ def layer_curves(
         for quantity, unit in units.items()
         for depth, of_layer in zip(reversed(range(len(values[quantity]))), values[quantity])
     ]
+
+
+def kernels(learner: Learner, state: Mapping[str, Mapping[str, Any]]) -> list[tf.Tensor]:
+    """Returns the fast kernel `[lifetimes, in, out]` of every plastic layer, from the input side up."""
+    return [state[layer.name]["kernel"] for layer in learner.network.head]
 
 
 def place(depth: int) -> str:

@@ -1,18 +1,21 @@
-"""Update norms: where and when do the weights change? (Fig. 2D)"""
+"""Update norms: where and when do the weights change (Fig. 2D)?"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from flp_tf.analysis import figures
+from flp_tf.analysis.base import ANALYSES
 from flp_tf.analysis.result import Result, save
-from flp_tf.analysis.runs import Run, in_series
-from flp_tf.analysis.steps import LayerValues, frobenius, layer_curves, places
+from flp_tf.analysis.series import in_series
+from flp_tf.analysis.steps import LayerValues, frobenius, kernels, layer_curves, places
+from flp_tf.runs.run import Run
 
 NAME = "update_norms"
 # Quantities and their units.
 UNITS = {"update norm": "Frobenius", "relative update norm": "% of the weights' norm"}
 
 
+@ANALYSES.register(NAME)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
     """Size of each layer's update over the lifetime (paper, Fig. 2D).
 
@@ -32,13 +35,13 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
 
 
 def norms(run: Run) -> Callable[..., LayerValues]:
-    """Returns the trace of the update norms `[lifetimes]`, one a plastic layer."""
-    del run
+    """Returns the trace of the update norms, a tensor `[lifetimes]` per plastic layer."""
 
     def trace(t, state, features, y, new_state):
         del t, features, y
-        absolute = [frobenius(new - old) for new, old in zip(new_state, state)]
-        relative = [100.0 * norm / frobenius(old) for norm, old in zip(absolute, state)]
+        before, after = (kernels(run.learner, fast) for fast in (state, new_state))
+        absolute = [frobenius(new - old) for new, old in zip(after, before)]
+        relative = [100.0 * norm / frobenius(old) for norm, old in zip(absolute, before)]
         return dict(zip(UNITS, (absolute, relative)))
 
     return trace

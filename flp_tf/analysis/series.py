@@ -1,41 +1,24 @@
-"""The networks that an analysis compares, and the lifetimes it measures them in."""
+"""The networks that an analysis compares, and the lifetimes in which it measures them."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from flp_tf import lifetime
-from flp_tf.config import Config
+from flp_tf.errors import InputError
+from flp_tf.learners import METHODS
 from flp_tf.learners.base import Learner
 from flp_tf.meta.evaluation import over_lifetimes
+from flp_tf.runs.config import Config
+from flp_tf.runs.run import Run
 from flp_tf.tasks.base import Episode, Task
 
-METHOD_NAMES = {"flp": "FLP", "feature_reuse": "feature reuse", "dfa": "DFA", "oml": "OML"}
-DIFFERENTIATED = ("gradient", "oml")
-# Flags in which networks of one series may differ.
-INCIDENTAL = ("seed", "data_dir", "omniglot_archives", "mini_imagenet_dir")
+# Labels name up to this many options in which runs differ, else their folders.
 MOST_QUALIFIERS = 2
-
-
-class Run(NamedTuple):
-    """A meta-trained network.
-
-    Attributes:
-        path: its run directory.
-        config: its configuration.
-        task: its task.
-        learner: its learner, with the meta-learned weights.
-    """
-
-    path: Path
-    config: Config
-    task: Task
-    learner: Learner
 
 
 class Series(NamedTuple):
@@ -44,7 +27,7 @@ class Series(NamedTuple):
     Attributes:
         label: for legends and tables.
         runs: the networks.
-        variant: tells series of the same method and depth apart in figures.
+        variant: tells series of the same method and number of plastic layers apart in figures.
     """
 
     label: str
@@ -53,83 +36,104 @@ class Series(NamedTuple):
 
     @property
     def config(self) -> Config:
-        """The configuration, of any of them."""
+        """The configuration of the first network; that of the others differs in the seed."""
         return self.runs[0].config
 
     @property
     def task(self) -> Task:
-        """The task, of any of them."""
+        """The task of all networks."""
         return self.runs[0].task
 
 
-def name(config: Config) -> str:
-    """Returns a method's name as the paper writes it: `FLP (2)`."""
-    text = f"{METHOD_NAMES.get(config.method, config.method)} ({config.num_plastic_layers})"
-    if config.method in DIFFERENTIATED:
-        text += ", first order" if _first_order(config) else ", second order"
-    return text
+def method_name(config: Config) -> str:
+    """Returns a method's name as the paper writes it, such as `FLP (2)` or `OML (3), first order`.
+
+    The text is the method's `label`. Methods with an option `second_order` say which order they have.
+    """
+    label = METHODS[config.method].label or config.method
+    orders = {None: "", True: ", second order", False: ", first order"}
+    return f"{label} ({config.num_plastic_layers}){orders[_second_order(config)]}"
+
+
+def family(method: str) -> str:
+    """Returns the method that a method restricts to one plastic layer, such as flp for feature_reuse; else itself."""
+    component = METHODS[method]
+    depth = {field.name: field for field in dataclasses.fields(METHODS.options(method))}["num_plastic_layers"]
+    restricted = [name for name in METHODS if METHODS[name] in getattr(component, "__bases__", ())]
+    return restricted[0] if restricted and depth.metadata["most"] == 1 else method
+
+
+def order_name(config: Config) -> str:
+    """Returns the order of a lifetime's data, "continual" or "i.i.d."."""
+    return "continual" if is_continual(config) else "i.i.d."
+
+
+def is_continual(config: Config) -> bool:
+    """Returns whether concept comes after concept; False for tasks without this option."""
+    return getattr(config, "continual", False)
 
 
 def in_series(runs: Sequence[Run], analysis: str) -> list[Series]:
-    """Gathers runs that differ in their seed alone, and names what tells series apart.
+    """Gathers runs that differ in their seed alone, and labels each series.
 
     Args:
         runs: what to compare.
         analysis: name of the analysis, for errors.
 
     Raises:
-        ValueError: if the runs are not of one task.
+        InputError: if the runs are not of one task.
     """
     for run in runs:
         if run.config.task != runs[0].config.task:
-            raise ValueError(
+            raise InputError(
                 f"--analysis={analysis} compares runs of one task; --logdir={runs[0].path} is {runs[0].config.task}, "
                 f"--logdir={run.path} is {run.config.task}"
             )
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        groups.setdefault(tuple(identity(run.config).values()), []).append(run)
+        groups.setdefault(tuple(sorted(identity(run.config).items())), []).append(run)
     firsts = [group[0] for group in groups.values()]
     parts = zip(_labels(firsts), groups.values(), _variants(firsts))
     return [Series(label, tuple(group), variant) for label, group, variant in parts]
 
 
 def identity(config: Config) -> dict[str, Any]:
-    """Returns the fields that make a run another one than its repetition."""
-    fields = [field.name for field in dataclasses.fields(config) if not field.metadata["option"]]
-    found = {field: getattr(config, field) for field in fields if field not in INCIDENTAL}
-    return found | {"second_order": not _first_order(config)}
+    """Returns the options that runs of one series share: all that change what is learned, but the seed."""
+    free = {"seed", "recipe", *config.incidental()}
+    # Lists as tuples, which can be keys.
+    values = {flag: tuple(value) if isinstance(value, list) else value for flag, value in config.to_dict().items()}
+    return {flag: value for flag, value in values.items() if flag not in free}
 
 
-def _first_order(config: Config) -> bool:
-    return config.method in DIFFERENTIATED and not config.second_order
+def _second_order(config: Config) -> bool | None:
+    """Returns whether the inner gradient is differentiated; None for methods without this option."""
+    return getattr(config, "second_order", None)
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Returns what tells runs apart: their names, and if need be order, flags or folder."""
-    orders = len({run.config.continual for run in runs}) > 1
-    names = []
-    for run in runs:
-        order = "continual" if run.config.continual else "i.i.d."
-        names.append(name(run.config) + f", {order}" * orders)
+    """Returns what tells runs apart: their names, and if need be order, options or folder."""
+    several_orders = len({is_continual(run.config) for run in runs}) > 1
+    names = [method_name(run.config) + f", {order_name(run.config)}" * several_orders for run in runs]
     return [label + _qualifier(run, [r for r, n in zip(runs, names) if n == label]) for run, label in zip(runs, names)]
 
 
 def _qualifier(run: Run, namesakes: Sequence[Run]) -> str:
     """Returns what tells a run from others of its name, nothing if there are none."""
     identities = [identity(namesake.config) for namesake in namesakes]
-    different = [field for field in identities[0] if len({found[field] for found in identities}) > 1]
+    flags = dict.fromkeys(flag for found in identities for flag in found)
+    different = [flag for flag in flags if len({found.get(flag) for found in identities}) > 1]
     if len(different) > MOST_QUALIFIERS:
         return f", {run.path.name}"
-    return "".join(f", {field}={getattr(run.config, field)}" for field in different)
+    own = identity(run.config)
+    return "".join(f", {flag}={own[flag]}" for flag in different if flag in own)
 
 
 def _variants(runs: Sequence[Run]) -> list[int]:
-    """Returns numbers that tell runs of a method and depth apart; odd for first order."""
+    """Returns numbers that tell runs of one method and number of plastic layers apart; odd for first order."""
     taken: set[tuple[str, int, int]] = set()
     variants = []
     for run in runs:
-        variant = int(_first_order(run.config))
+        variant = int(_second_order(run.config) is False)
         while (run.config.method, run.config.num_plastic_layers, variant) in taken:
             variant += 2
         taken.add((run.config.method, run.config.num_plastic_layers, variant))
@@ -138,14 +142,18 @@ def _variants(runs: Sequence[Run]) -> list[int]:
 
 
 def require_continual(runs: Sequence[Run], analysis: str) -> None:
-    """Raises ValueError unless every lifetime goes concept after concept, several of them."""
+    """Checks that every lifetime goes concept after concept, and has several of them.
+
+    Raises:
+        InputError: if one does not.
+    """
     for run in runs:
-        if not run.config.continual:
-            raise ValueError(
+        if not is_continual(run.config):
+            raise InputError(
                 f"--analysis={analysis} needs continual runs (--continual); --logdir={run.path} is an i.i.d. one"
             )
         if run.task.num_concepts < 2:
-            raise ValueError(
+            raise InputError(
                 f"--analysis={analysis} needs lifetimes of at least 2 concepts; --logdir={run.path} has "
                 f"{run.task.num_concepts}"
             )
@@ -159,7 +167,7 @@ def measure(series: Series, function: Callable[[Run, Episode], Any], *, lifetime
         function: maps a run and an `Episode` to a structure of tensors
             `[lifetimes, ...]`.
         lifetimes: how many lifetimes of each network.
-        seed: of the lifetimes, the same ones for every network.
+        seed: of the lifetimes, which are the same ones for every network.
 
     Returns:
         The structure with arrays `[networks * lifetimes, ...]`.
@@ -173,13 +181,13 @@ def measure(series: Series, function: Callable[[Run, Episode], Any], *, lifetime
 
 
 def query_outputs(learner: Learner, episode: Episode) -> tf.Tensor:
-    """Returns the query's outputs at birth and after every inner step of a lifetime.
+    """Returns the query's outputs before the first and after every inner step of a lifetime.
 
     Returns:
         `[steps + 1, lifetimes, examples, outputs]`.
     """
     features = learner.encode(episode.query_x)
-    state = learner.initial_state(episode.query_x.shape[0])
+    state = learner.initial_state(episode.seed)
 
     def trace(t, state, x, y, new_state):
         del t, state, x, y
