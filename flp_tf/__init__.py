@@ -1,9 +1,9 @@
 """Meta-learning with feedback and local plasticity, in TensorFlow and Keras.
 
-    import flp_tf
-    config = flp_tf.configure(task="sine", method="flp", episodes=1000)
-    run = flp_tf.meta_train(config, "runs/sine")
-    run = flp_tf.load("runs/sine")
+import flp_tf
+config = flp_tf.configure(task="sine", method="flp", episodes=1000)
+run = flp_tf.meta_train(config, "runs/sine")
+run = flp_tf.load("runs/sine")
 """
 
 import importlib
@@ -18,7 +18,7 @@ _EXPORTS = {
     "meta_train": "flp_tf.runs.training",
 }
 
-__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604
+__all__ = ["__version__", *_EXPORTS]
 
 
 def __getattr__(name: str) -> Any:

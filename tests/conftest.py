@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import commands  # noqa: E402
-import keras  # noqa: E402
-import pytest  # noqa: E402
+import commands
+import helpers
+import keras
+import pytest
 
-from flp_tf.meta.trainer import Trainer  # noqa: E402
+from flp_tf.meta.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -22,12 +23,9 @@ def seeded():
 
 
 @pytest.fixture
-def float64():
-    """Makes every layer that a test builds one of float64."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy(before)
+def float64(monkeypatch):
+    """Makes every learner that a test builds with `helpers` one of float64."""
+    monkeypatch.setattr(helpers, "DTYPE", "float64")
 
 
 class FinishedRun(NamedTuple):

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import flp_tf
 from flp_tf import pretrained
+from flp_tf.errors import InputError
 from flp_tf.meta.evaluation import Evaluator
-from flp_tf.meta.run_directory import RunDirectory
+from flp_tf.runs.directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,14 +17,52 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.mark.parametrize("name", pretrained.names())
 def test_meta_test_is_repeated(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    directory = RunDirectory(str(pretrained.HERE / name))
-    archives = directory.config().omniglot_archives
+    config = RunDirectory(pretrained.HERE / name).config()
+    archives = getattr(config, "omniglot_archives", "")
     if archives and not Path(archives).exists():
         pytest.skip(f"no Omniglot archives in {archives}")
-    config, task, learner = pretrained.load(name)
-    result = directory.read("result.json")
-    measured = Evaluator(learner, task)(config.seed, result["meta_test"]["episodes"]).meta_test()
+    run = pretrained.load(name)
+    result = run.result()
+    measured = Evaluator(run.learner, run.task)(run.config.seed, result["meta_test"]["episodes"]).meta_test()
     assert measured == pytest.approx(result["meta_test"], rel=0.01)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "networks").glob("*/*")), ids=lambda path: path.name)
+def test_networks_of_the_tables_can_be_read(path):
+    """Those that have no weights here ship with the library, or were not kept."""
+    directory = RunDirectory(path)
+    config, result = directory.config(), directory.read("result.json")
+    for name in ("task", "method", "num_plastic_layers", "seed", "episodes"):
+        assert getattr(config, name) == result[name]
+    if (path / "checkpoints").exists():
+        assert flp_tf.load(path).progress()["episodes"] == result["episodes"]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("flp_tf/pretrained/*/checkpoints/*")), ids=lambda path: path.parts[-3]
+)
+def test_stored_weights_are_those_of_the_network_alone(path):
+    with np.load(path) as content:
+        assert all(name.startswith("learner/") and content[name].dtype == np.float32 for name in content)
+        size = sum(content[name].nbytes for name in content)
+    assert path.stat().st_size < size + 10_000
+
+
+def test_networks_are_loaded_by_name(tmp_path, monkeypatch):
+    """Of the library, whatever the working directory is."""
+    monkeypatch.chdir(tmp_path)
+    run = flp_tf.load("sine_continual_flp2", eval_episodes=3)
+    assert run.path == pretrained.HERE / "sine_continual_flp2"
+    assert (run.config.continual, run.config.num_plastic_layers, run.config.eval_episodes) == (True, 2, 3)
+    assert run.config.trunk_precision == "float32"
+    assert flp_tf.load("sine_continual_flp2", trunk_precision="bfloat16").config.trunk_precision == "bfloat16"
+
+
+def test_weights_alone_are_not_trained_further():
+    run = flp_tf.load("sine_iid_flp2")
+    with pytest.raises(InputError, match="holds the network's weights alone"):
+        flp_tf.meta_train(run.config, run.path, progress=False)
+    assert sorted(path.name for path in run.path.iterdir()) == ["checkpoints", "config.json", "result.json"]
 
 
 def test_unknown_name_names_the_legal_ones():

@@ -25,7 +25,7 @@ def export(learner: Learner, path: str | Path) -> None:
         raise InputError(f"{path} is in the way: it is not a SavedModel; move it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
             new, old = Path(folder) / "new", Path(folder) / "old"
             tf.saved_model.save(OnlineLearner(learner), str(new))
             if path.exists():

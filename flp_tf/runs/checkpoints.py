@@ -5,6 +5,7 @@ variable's name; `numpy.load` reads it. The network's weights have names that st
 `learner/`. A file that has no others can be evaluated and exported, but not trained on.
 """
 
+import hashlib
 import io
 import re
 import sys
@@ -76,6 +77,7 @@ class Checkpoints:
             for name, variable in self.variables.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, variable.numpy(), allow_pickle=False)
+            archive.comment = _seal(archive)
         for old in self.steps[self.keep :]:
             self._path(old).unlink(missing_ok=True)
 
@@ -131,6 +133,8 @@ class Checkpoints:
             with zipfile.ZipFile(self._path(step)) as archive:
                 # Each is read to its end before it is decoded: only then is its checksum compared.
                 content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+                if archive.comment != _seal(archive):
+                    return None
             arrays = {
                 name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(value), allow_pickle=False)
                 for name, value in content.items()
@@ -163,6 +167,12 @@ class Checkpoints:
                 f"--logdir: checkpoint {self._label(step)} is of another architecture "
                 f"({'; '.join(different[:MOST_NAMED])}{more})"
             )
+
+
+def _seal(archive: zipfile.ZipFile) -> bytes:
+    """Returns a checksum of an archive's directory, which the format has none of, to be kept as its comment."""
+    entries = sorted((entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist())
+    return hashlib.sha256(repr(entries).encode()).hexdigest().encode()
 
 
 def _as(value: np.ndarray, dtype: type) -> np.ndarray:

@@ -63,8 +63,9 @@ class RunDirectory:
     def claimed(self, config: Config) -> Iterator[None]:
         """A context in which the folder holds this run, and no other process trains in it.
 
-        Makes the folder and writes `config.json`. A folder of the same run is taken over,
-        to continue. So is one of another run that has no checkpoint yet.
+        Makes the folder, if there is none. A folder of the same run is taken over, to
+        continue. So is one of another run that has no checkpoint yet. Nothing in it is
+        changed before `record`.
 
         Args:
             config: the run's configuration.
@@ -74,12 +75,25 @@ class RunDirectory:
         """
         self.check_writable()
         with files.locked(self.path):
+            self._check(config)
             for folder in (self.path, self.checkpoints):
                 files.remove_partial(folder)
-            self._take(config)
             yield
 
-    def _take(self, config: Config) -> None:
+    def record(self, config: Config, restored: bool) -> None:
+        """Writes `config.json`.
+
+        Args:
+            config: of the run that claimed the folder.
+            restored: whether it goes on from a checkpoint. Then the versions stay that it
+                was started with, and incidental options become those of now.
+        """
+        before = self.read("config.json") if restored else {}
+        content = {**config.to_dict(), "versions": before.get("versions", versions())}
+        if content != before:
+            self.write("config.json", content)
+
+    def _check(self, config: Config) -> None:
         trained = self.checkpoints.is_dir() and any(self.checkpoints.glob("ckpt-*"))
         if not self.config_file.exists():
             if trained or self.result_file.exists():
@@ -94,7 +108,6 @@ class RunDirectory:
             self._compare_versions()
         elif not self._is_ours():
             raise InputError(f"--{self.flag}={self.path} has a config.json that is not of a run; name another folder")
-        self.write("config.json", {**config.to_dict(), "versions": versions()})
 
     def _is_ours(self) -> bool:
         """Returns whether `config.json` is one that this library wrote."""
@@ -105,7 +118,7 @@ class RunDirectory:
     def _compare_versions(self) -> None:
         """Says so, if the run was started with other versions than it goes on with."""
         before, now = self.read("config.json").get("versions", {}), versions()
-        changed = [f"{name} {before.get(name)} before, {now[name]} now" for name in now if before.get(name) != now[name]]
+        changed = [f"{name} {before.get(name)}, now {now[name]}" for name in now if now[name] != before.get(name)]
         if changed:
             print(f"flp_tf: {self.path} goes on with other versions: {', '.join(changed)}", file=sys.stderr)
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ except ImportError:  # Not a POSIX system: there are no locks.
     fcntl = None
 
 LOCK = ".lock"
-# Name of a file while it is written, see `whole`.
-PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
+# Names of files and folders while they are written.
+PARTIAL = re.compile(r"\..+\.[0-9a-z_]{8,16}\.partial")
 
 
 @contextlib.contextmanager
@@ -53,13 +54,17 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_partial(folder: Path) -> None:
-    """Removes what killed processes left of files that they wrote with `whole`.
+    """Removes what killed processes left of the files and folders that they were writing.
 
     Args:
         folder: whose lock is held; it need not exist.
     """
     for path in folder.glob(".*.partial"):
-        if PARTIAL.fullmatch(path.name):
+        if not PARTIAL.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 

@@ -109,6 +109,8 @@ def train(
     restored = checkpoints.restore() is not None
     if restored and progress:
         print(f"Continuing {directory.path} after {trainer.episodes} lifetimes.", flush=True)
+    if chief:
+        directory.record(config, restored)
     summaries.open(restored)
     evaluator = Evaluator(trainer.learner, trainer.task, config.jit_compile)
     saved = time.monotonic()
