@@ -15,12 +15,15 @@ from helpers import (
     assert_close,
     build_learner,
     in_mode,
+    in_order,
+    meta_gradient,
     random_episode,
     to_numpy,
 )
 
 from flp_tf import lifetime
-from flp_tf.meta.objective import compiled_meta_gradient, meta_gradient
+from flp_tf.meta.devices import compiled_estimate
+from flp_tf.meta.estimators import Backprop
 
 STEPS = 8
 SEGMENT_LENGTHS = {"1": 1, "not_dividing": 3, "whole": STEPS, "auto": lifetime.AUTO}
@@ -30,12 +33,12 @@ TRUNK = {"hoisted": math.inf, "per_segment": 0}
 @pytest.fixture
 def checkpointed(monkeypatch):
     """Makes AUTO cut small lifetimes into segments, too."""
-    monkeypatch.setattr(lifetime, "KEPT_BYTES", 0)
+    monkeypatch.setattr(lifetime.engine, "KEPT_BYTES", 0)
 
 
 def learn_in_python(learner, episode):
     """Returns the states before, between and after all inner steps, without the engine."""
-    states = [learner.initial_state(episode.support_x.shape[1])]
+    states = [learner.initial_state(episode.seed)]
     for x, y in zip(episode.support_x, episode.support_y):
         states.append(learner.learn(states[-1], learner.encode(x), y))
     return states
@@ -49,9 +52,14 @@ def plain_meta_gradient(name):
     with tf.GradientTape() as tape:
         outputs = learner.predict(learn_in_python(learner, episode)[-1], learner.encode(episode.query_x))
         loss = tf.reduce_mean(REGRESSION.loss(outputs, episode.query_y))
-    gradients = tape.gradient(loss, [weight.value for weight in learner.meta_parameters])
+    gradients = tape.gradient(loss, [weight.value for weight in learner.trainable.values()])
     assert all(np.any(gradient) for gradient in gradients)
     return learner, episode, (loss, *gradients)
+
+
+def loss_and_gradients(learner, estimate):
+    """Returns an estimate in the form of `plain_meta_gradient`."""
+    return (estimate.loss, *in_order(learner, estimate.gradients))
 
 
 @pytest.mark.parametrize("trunk", TRUNK)
@@ -59,20 +67,20 @@ def plain_meta_gradient(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_checkpointed_meta_gradients(name, segments, trunk, float64, checkpointed, monkeypatch):
     """Loss and meta-gradients of every learner, cut in any way, against a Python loop."""
-    monkeypatch.setattr(lifetime, "HOISTED_BYTES", TRUNK[trunk])
+    monkeypatch.setattr(lifetime.engine, "HOISTED_BYTES", TRUNK[trunk])
     learner, episode, expected = plain_meta_gradient(name)
-    loss, _, gradients = meta_gradient(learner, REGRESSION, episode, SEGMENT_LENGTHS[segments])
-    assert_close((loss, *gradients), expected)
+    found = meta_gradient(learner, REGRESSION, episode, SEGMENT_LENGTHS[segments])
+    assert_close(loss_and_gradients(learner, found), expected)
 
 
 @pytest.mark.parametrize("trunk", TRUNK)
 @pytest.mark.parametrize("name", METHODS)
 def test_checkpointed_meta_gradients_in_a_graph(name, trunk, float64, monkeypatch):
     """The same inside a `tf.function`, where gradients are taken another way."""
-    monkeypatch.setattr(lifetime, "HOISTED_BYTES", TRUNK[trunk])
+    monkeypatch.setattr(lifetime.engine, "HOISTED_BYTES", TRUNK[trunk])
     learner, episode, expected = plain_meta_gradient(name)
-    loss, _, gradients = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, 3), "graph")(episode)
-    assert_close((loss, *gradients), expected)
+    found = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, 3), "graph")(episode)
+    assert_close(loss_and_gradients(learner, found), expected)
 
 
 COMPILED = [*((name, 4) for name in METHODS)]
@@ -83,16 +91,16 @@ COMPILED += [(name, length) for name in ("flp", "gradient_second_order") for len
 def test_compiled_meta_gradients(name, segment_length, float64):
     """The same compiled by XLA."""
     learner, episode, expected = plain_meta_gradient(name)
-    loss, _, gradients = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, segment_length), "xla")(episode)
-    assert_close((loss, *gradients), expected)
+    found = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, segment_length), "xla")(episode)
+    assert_close(loss_and_gradients(learner, found), expected)
 
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_plain_meta_gradients(mode, float64):
     """The plain `tf.while_loop` against a Python loop."""
     learner, episode, expected = plain_meta_gradient("flp")
-    loss, _, gradients = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, lifetime.PLAIN), mode)(episode)
-    assert_close((loss, *gradients), expected)
+    found = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, lifetime.PLAIN), mode)(episode)
+    assert_close(loss_and_gradients(learner, found), expected)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -102,7 +110,7 @@ def test_meta_batch_is_a_mean(name, float64):
     episode = random_episode(CLASSIFICATION, lifetimes=3)
     together = meta_gradient(learner, CLASSIFICATION, episode, 3)
     alone = [meta_gradient(learner, CLASSIFICATION, episode.lifetime(i), 3) for i in range(3)]
-    assert_close(tuple(together), tf.nest.map_structure(lambda *parts: np.mean(parts, 0), *map(tuple, alone)))
+    assert_close(together, tf.nest.map_structure(lambda *parts: np.mean(parts, 0), *alone))
     assert len({float(single.loss) for single in alone}) == 3
 
 
@@ -118,19 +126,20 @@ def test_compiled_meta_gradient_of_a_meta_batch(name, devices, float64, monkeypa
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(devices)))
     learner = build_learner(**METHODS[name])
     episode = random_episode(lifetimes=4 if devices == 2 else 3)
-    compiled = compiled_meta_gradient(learner, REGRESSION, 3, jit_compile=False)
-    assert_close(to_numpy(compiled(episode)), to_numpy(meta_gradient(learner, REGRESSION, episode)))
+    compiled = compiled_estimate(Backprop(3), learner, REGRESSION, jit_compile=False)
+    found = compiled(episode, tf.zeros([2], tf.int32))
+    assert_close(to_numpy(found), to_numpy(meta_gradient(learner, REGRESSION, episode)))
 
 
 def test_one_lifetime_of_an_episode():
     episode = random_episode(lifetimes=3)
-    expected = (episode[0][:, 1:2], episode[1][:, 1:2], episode[2][1:2], episode[3][1:2])
+    expected = (episode[0][:, 1:2], episode[1][:, 1:2], *(part[1:2] for part in episode[2:]))
     assert_close(tuple(episode.lifetime(1)), expected, tolerance=0)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_lifetimes_do_not_touch(name, float64):
-    """Each lifetime's final fast weights against those of a life alone, without a lifetime axis."""
+    """Each lifetime's final fast weights against those of one alone, without a lifetime axis."""
     learner = build_learner(**METHODS[name])
     episode = random_episode(lifetimes=3)
     together = lifetime.run(learner, episode, segment_length=3).state
@@ -138,7 +147,7 @@ def test_lifetimes_do_not_touch(name, float64):
         state = learner.initial_state()
         for x, y in zip(episode.support_x[:, i], episode.support_y[:, i]):
             state = learner.learn(state, learner.encode(x), y)
-        assert_close(tuple(fast[i] for fast in together), state)
+        assert_close(tf.nest.map_structure(lambda part, i=i: part[i], together), state)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 10])
@@ -163,8 +172,9 @@ def test_state_goes_in_and_comes_out(segment_length, float64, checkpointed):
     whole = lifetime.run(learner, episode, segment_length=segment_length)
     assert whole.traces is None
     assert_close(state, whole.state)
-    assert [tuple(fast.shape) for fast in whole.state] == [(2, 4, 5), (2, 5, 6), (2, 6, 2)]
-    assert [fast.dtype for fast in whole.state] == [tf.float64] * 3
+    shapes = {"layer_0": (2, 4, 5), "layer_1": (2, 5, 6), "layer_2": (2, 6, 2)}
+    assert {name: tuple(of_layer["kernel"].shape) for name, of_layer in whole.state.items()} == shapes
+    assert {of_layer["kernel"].dtype for of_layer in whole.state.values()} == {tf.float64}
 
 
 def test_gradient_with_respect_to_the_first_state(float64):
@@ -173,27 +183,28 @@ def test_gradient_with_respect_to_the_first_state(float64):
     episode = random_episode()
 
     def gradient(segment_length):
-        state = learner.initial_state(2)
+        state = learner.initial_state(episode.seed)
         with tf.GradientTape() as tape:
             tape.watch(state)
             final = lifetime.run(learner, episode, state=state, segment_length=segment_length).state
-            loss = sum(tf.reduce_sum(tf.sin(fast)) for fast in final)
-        return tuple(tape.gradient(loss, state))
+            loss = sum(tf.reduce_sum(tf.sin(fast)) for fast in tf.nest.flatten(final))
+        return tape.gradient(loss, state)
 
     assert_close(gradient(3), gradient(lifetime.PLAIN))
 
 
-def test_gradient_with_respect_to_the_examples(float64):
-    """Gradients of the support inputs, through trunk and segments, against the plain loop."""
+@pytest.mark.parametrize("part", ["support_x", "support_y"])
+def test_gradient_with_respect_to_the_examples(part, float64):
+    """Gradients of the support data, through trunk and segments, against the plain loop."""
     learner = build_learner()
     episode = random_episode()
 
     def gradient(segment_length):
         with tf.GradientTape() as tape:
-            tape.watch(episode.support_x)
+            tape.watch(getattr(episode, part))
             final = lifetime.run(learner, episode, segment_length=segment_length).state
-            loss = tf.reduce_sum(tf.sin(final[-1]))
-        return tape.gradient(loss, episode.support_x)
+            loss = tf.reduce_sum(tf.sin(final["layer_2"]["kernel"]))
+        return tape.gradient(loss, getattr(episode, part))
 
     assert_close(gradient(3), gradient(lifetime.PLAIN))
 
@@ -212,7 +223,7 @@ def test_traces(name, mode, float64):
     run = in_mode(lambda e: lifetime.run(learner, e, trace=trace), mode)(episode)
     states = learn_in_python(learner, episode)
     features = learner.encode(episode.support_x)
-    stacked = [tuple(np.stack(layer) for layer in zip(*part)) for part in (states[:-1], states[1:])]
+    stacked = [tf.nest.map_structure(lambda *tensors: np.stack(tensors), *part) for part in (states[:-1], states[1:])]
     assert_close(run.state, states[-1])
     assert_close(
         run.traces,
@@ -233,7 +244,7 @@ def test_traces_keep_static_shapes():
 
     @tf.function(autograph=False)
     def run(episode):
-        traces = lifetime.run(learner, episode, trace=lambda t, state, x, y, new: (y, tf.norm(new[0]))).traces
+        traces = lifetime.run(learner, episode, trace=lambda t, state, x, y, new: (y, tf.norm(new["layer_1"]["kernel"]))).traces
         assert [trace.shape for trace in traces] == [(STEPS, 2, 3, 2), (STEPS,)]
         return traces
 
@@ -243,7 +254,7 @@ def test_traces_keep_static_shapes():
 @pytest.mark.parametrize("trunk", TRUNK)
 def test_trunk_runs_once(trunk, monkeypatch):
     """Over all inner steps at once, or over a segment where that takes too much memory."""
-    monkeypatch.setattr(lifetime, "HOISTED_BYTES", TRUNK[trunk])
+    monkeypatch.setattr(lifetime.engine, "HOISTED_BYTES", TRUNK[trunk])
     learner = build_learner()
     encode, seen = learner.encode, []
     monkeypatch.setattr(learner, "encode", lambda x: seen.append(tuple(x.shape)) or encode(x))
@@ -276,16 +287,18 @@ def test_automatic_segment_length(steps, length):
     assert length == math.ceil(math.sqrt(steps))
 
 
-def test_auto_keeps_all_directions_of_small_lifetimes(float64, monkeypatch):
+def test_auto_keeps_all_states_of_small_lifetimes(float64, monkeypatch):
     """Up to KEPT_BYTES over all steps a lifetime is one segment, beyond it about sqrt(T) of them."""
     learner = build_learner()
     episode = random_episode(steps=4, lifetimes=1)
     lengths = []
-    monkeypatch.setattr(lifetime, "_segmented", lambda *arguments: lengths.append(arguments[-1]) or arguments[2])
-    size = 4 * sum(to_numpy(fast).nbytes for fast in learner.initial_state(1))
-    monkeypatch.setattr(lifetime, "KEPT_BYTES", size)
+    monkeypatch.setattr(
+        lifetime.engine, "run_in_segments", lambda *arguments: lengths.append(arguments[-1]) or arguments[2]
+    )
+    size = 4 * sum(to_numpy(fast).nbytes for fast in tf.nest.flatten(learner.initial_state(episode.seed)))
+    monkeypatch.setattr(lifetime.engine, "KEPT_BYTES", size)
     lifetime.run(learner, episode)
     assert lengths == [4]
-    monkeypatch.setattr(lifetime, "KEPT_BYTES", size - 1)
+    monkeypatch.setattr(lifetime.engine, "KEPT_BYTES", size - 1)
     lifetime.run(learner, episode)
     assert lengths == [4, 2]

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from flp_tf.learners.base import Learner
 from flp_tf.lifetime.loop import arrays_like, run_steps, specs, stack
-from flp_tf.lifetime.segments import run_in_segments
+from flp_tf.lifetime.segments import PureStep, run_in_segments
 from flp_tf.tasks.base import Episode
 
 AUTO = 0
@@ -87,9 +87,11 @@ def run(
         segment_length = steps if steps * _bytes(state) <= KEPT_BYTES else automatic_segment_length(steps)
     length = min(segment_length, steps)
     whole = steps - steps % length
+    features = inputs[0] if encode is tf.identity else _features(learner, inputs[0])
+    step = PureStep(learner.learn, state, features, support_y[0])
     for part, of_part in ((slice(whole), length), (slice(whole, None), steps - whole)):
         if of_part:
-            state = run_in_segments(learner.learn, encode, state, inputs[part], support_y[part], of_part)
+            state = run_in_segments(step, encode, state, inputs[part], support_y[part], of_part)
     return Lifetime(state)
 
 
@@ -107,6 +109,11 @@ def hoists_trunk(learner: Learner, x: tf.Tensor) -> bool:
     """Returns whether the trunk runs over a whole lifetime `x [T, lifetimes, batch, ...]` in one go."""
     examples = math.prod(x.shape[:3])
     return examples * learner.network.trunk_units * x.dtype.size <= HOISTED_BYTES
+
+
+def _features(learner: Learner, x: tf.Tensor) -> tf.TensorSpec:
+    """Returns the shape and type of the features of `x [lifetimes, batch, ...]`."""
+    return tf.TensorSpec(x.shape[:2] + learner.network.feature_shape, learner.network.compute_dtype)
 
 
 def _tensor(data: Any, learner: Learner) -> tf.Tensor:

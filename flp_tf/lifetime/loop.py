@@ -47,8 +47,12 @@ def specs(structure: Any) -> Any:
 
 
 def arrays_like(structure: Any, size: int) -> Any:
-    """Returns `tf.TensorArray`s for `size` structures of tensors."""
-    return tf.nest.map_structure(lambda part: tf.TensorArray(part.dtype, size, element_shape=part.shape), structure)
+    """Returns `tf.TensorArray`s for `size` structures of tensors, to be read as often as it takes."""
+
+    def like(part):
+        return tf.TensorArray(part.dtype, size, element_shape=part.shape, clear_after_read=False)
+
+    return tf.nest.map_structure(like, structure)
 
 
 def write(arrays: Any, i: tf.Tensor, values: Any) -> Any:

@@ -20,14 +20,23 @@ STATEFUL = re.compile(r"Random(?!.*Dataset)|Multinomial|(Parameterized)?Truncate
 
 
 def run_in_segments(
-    learn: Callable, encode: Callable, state: Any, inputs: tf.Tensor, targets: tf.Tensor, length: int
+    step: "PureStep", encode: Callable, state: Any, inputs: tf.Tensor, targets: tf.Tensor, length: int
 ) -> Any:
-    """Runs segments of `length` steps, with a gradient of its own; returns the last state."""
+    """Runs segments of `length` steps, with a gradient of its own; returns the last state.
+
+    Args:
+        step: the inner step.
+        encode: maps inputs to features: the trunk, unless that has run already.
+        state: before the first step.
+        inputs: of every step, `[steps, lifetimes, batch, ...]`.
+        targets: `[steps, lifetimes, batch, outputs]`.
+        length: steps of a segment; divides `steps`.
+    """
     pieces = [tf.reshape(data, [-1, length, *data.shape[1:]]) for data in (inputs, targets)]
 
     @tf.custom_gradient
     def forward(pieces_x, pieces_y, *flat_state):
-        segments = _Segments(learn, encode, pieces_x, pieces_y, state)
+        segments = _Segments(step, encode, pieces_x, pieces_y)
         final, kept = segments.forward(tf.nest.pack_sequence_as(state, flat_state))
         final = tf.nest.flatten(final)
 
@@ -47,22 +56,17 @@ class _Segments:
     """The segments of a lifetime, forward and backward.
 
     Args:
-        learn: the inner step.
-        encode: maps inputs to features: the trunk, unless that has run already.
+        step: the inner step.
+        encode: maps inputs to features.
         inputs: `[segments, length, lifetimes, batch, ...]`.
         targets: `[segments, length, lifetimes, batch, outputs]`.
-        state: an example of a state.
     """
 
-    def __init__(self, learn, encode, inputs, targets, state):
+    def __init__(self, step, encode, inputs, targets):
+        self.learn, self.step_variables = step.learn, step.variables
         self.inputs, self.targets = inputs, targets
         self.count, self.length = inputs.shape[:2]
-        # Both passes run the same graphs: what Python draws or decides while a step is
-        # traced is then the same in both.
-        self.encode, _ = _pure(encode, "encode", inputs[0])
-        features = self.encode(inputs[0]) if encode is not tf.identity else inputs[0]
-        self.learn, self.step_variables = _pure(learn, "learn", state, features[0], targets[0][0])
-        _check_state(state, self.learn, features[0], targets[0][0])
+        self.encode = encode if encode is tf.identity else pure(encode, "encode", inputs[0])[0]
 
     def forward(self, state):
         """Returns the last state, and the kept ones: before every step of a single segment, else of each segment."""
@@ -131,8 +135,39 @@ class _Segments:
         return cotangents, sums, by_features.stack(), stack(by_targets)
 
 
-def _pure(function: Callable, name: str, *example: Any) -> tuple[Callable, set]:
-    """Returns a function as one graph, and references to the variables that it reads.
+class PureStep:
+    """An inner step as one graph, traced once.
+
+    Both passes over a lifetime run the same graph, so that what Python draws or decides
+    while the step is traced is the same in both.
+
+    Args:
+        learn: the inner step.
+        state: an example of a state.
+        features: of one step's features.
+        y: of one step's targets.
+
+    Attributes:
+        learn: the step.
+        variables: references to the variables that it reads.
+
+    Raises:
+        ValueError: if two calls of the step could differ.
+        TypeError: if the step returns a state of another form than it is given.
+    """
+
+    def __init__(self, learn: Callable, state: Any, features: tf.Tensor, y: tf.Tensor):
+        self.learn, concrete = pure(learn, "learn", state, features, y)
+        self.variables = {variable.ref() for variable in concrete.variables}
+        given, returned = specs(state), specs(concrete.structured_outputs)
+        tf.nest.assert_same_structure(given, returned)
+        for before, after in zip(tf.nest.flatten(given), tf.nest.flatten(returned)):
+            if before.dtype != after.dtype or not before.shape.is_compatible_with(after.shape):
+                raise TypeError(f"learn was given a state with {before} and returned {after} in its place")
+
+
+def pure(function: Callable, name: str, *example: Any) -> tuple[Callable, Any]:
+    """Returns a function as one graph, compiled for an example of its arguments, and that graph.
 
     Raises:
         ValueError: if two calls of the function could differ.
@@ -146,17 +181,7 @@ def _pure(function: Callable, name: str, *example: Any) -> tuple[Callable, set]:
             f"{name} is no pure function: it runs {', '.join(found)}. Draw random numbers by tf.random.stateless_*, "
             "from a seed that initial_state puts in the state, and return what changes as part of the state"
         )
-    return compiled, {variable.ref() for variable in concrete.variables}
-
-
-def _check_state(state: Any, learn: Callable, features: tf.Tensor, y: tf.Tensor) -> None:
-    """Raises TypeError unless `learn` returns a state like the one that it is given."""
-    given = specs(state)
-    returned = specs(learn.get_concrete_function(given, *specs((features, y))).structured_outputs)
-    tf.nest.assert_same_structure(given, returned)
-    for before, after in zip(tf.nest.flatten(given), tf.nest.flatten(returned)):
-        if before.dtype != after.dtype or not before.shape.is_compatible_with(after.shape):
-            raise TypeError(f"learn was given a state with {before} and returned {after} in its place")
+    return compiled, concrete
 
 
 def _floating(structure: Any) -> list[tf.Tensor]:

@@ -1,0 +1,315 @@
+"""The engine's promise: any pure inner step over any state, against the plain loop in Python."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import REGRESSION, assert_close, build_learner, in_mode, random_episode
+
+from flp_tf import lifetime
+from flp_tf.learners import FeedbackLearner
+
+STEPS = 7
+# Several segments with a shorter last one, equal ones of a step each, one.
+SEGMENT_LENGTHS = (3, 1, STEPS)
+
+
+def subclass(learner, cls, **attributes):
+    """Returns a learner of class `cls` with the network of another."""
+    made = cls(learner.network, learner.signal, learner.clamp_output)
+    for name, value in attributes.items():
+        setattr(made, name, value)
+    return made
+
+
+class Decaying(FeedbackLearner):
+    """Decay and clipping: a step that its direction does not undo. Overrides `learn` alone."""
+
+    def learn(self, state, features, y):
+        new_state = super().learn(state, features, y)
+        return tf.nest.map_structure(lambda kernel: tf.clip_by_value(0.9 * kernel, -0.8, 0.8), new_state)
+
+
+class Momentum(FeedbackLearner):
+    """Momentum with a weight of the learner's own, in a nested state beside the kernels."""
+
+    def initial_state(self, seeds=None):
+        kernels = super().initial_state(seeds)
+        return {"kernels": kernels, "moved": (tf.nest.map_structure(tf.zeros_like, kernels),)}
+
+    def learn(self, state, features, y):
+        kernels, (moved,) = state["kernels"], state["moved"]
+        stepped = super().learn(kernels, features, y)
+        moved = tf.nest.map_structure(lambda m, old, new: self.momentum.value * m + new - old, moved, kernels, stepped)
+        return {"kernels": tf.nest.map_structure(tf.add, kernels, moved), "moved": (moved,)}
+
+    def predict(self, state, features):
+        return super().predict(state["kernels"], features)
+
+
+class EligibilityTrace(FeedbackLearner):
+    """A decaying trace of presynaptic activity, and an integer that counts steps."""
+
+    def initial_state(self, seeds=None):
+        kernels = super().initial_state(seeds)
+        lifetimes = [] if seeds is None else [seeds.shape[0]]
+        width = self.network.feature_shape[0]
+        trace = tf.zeros([*lifetimes, 1, width], self.network.compute_dtype)
+        return {"kernels": kernels, "trace": trace, "steps": tf.zeros(lifetimes, tf.int32)}
+
+    def learn(self, state, features, y):
+        trace = 0.7 * state["trace"] + tf.reduce_mean(features, -2, keepdims=True)
+        early = tf.cast(state["steps"] < 4, features.dtype)[:, None, None]
+        kernels = super().learn(state["kernels"], features + early * trace, y)
+        return {"kernels": kernels, "trace": trace, "steps": state["steps"] + 1}
+
+    def predict(self, state, features):
+        return super().predict(state["kernels"], features)
+
+
+class Noisy(FeedbackLearner):
+    """Draws noise from a seed that is part of the state."""
+
+    def initial_state(self, seeds=None):
+        return {"kernels": super().initial_state(seeds), "seeds": seeds}
+
+    def learn(self, state, features, y):
+        noise = tf.map_fn(
+            lambda seed: tf.random.stateless_normal(y.shape[1:], seed, dtype=y.dtype),
+            state["seeds"],
+            fn_output_signature=tf.TensorSpec(y.shape[1:], y.dtype),
+        )
+        kernels = super().learn(state["kernels"], features, y + 0.1 * noise)
+        return {"kernels": kernels, "seeds": state["seeds"] + 1}
+
+    def predict(self, state, features):
+        return super().predict(state["kernels"], features)
+
+
+class PlasticFeedback(FeedbackLearner):
+    """The feedback kernels of hidden layers follow a local rule, too: the state of a layer has two matrices."""
+
+    def initial_state(self, seeds=None):
+        state = super().initial_state(seeds)
+        for layer in self.network.head[:-1]:
+            kernel = tf.convert_to_tensor(layer.feedback.kernels[0].value)
+            state[layer.name]["back"] = tf.repeat(kernel[None], seeds.shape[0], 0)
+        return state
+
+    def learn(self, state, features, y):
+        layers = self.network.head
+        h = self.network.activities(state, features)
+        error = y - h[-1]
+        new_state = {}
+        for layer, before, after in zip(layers, h, h[1:]):
+            own = dict(state[layer.name])
+            post = layer.mix_feedback(after, error)
+            if "back" in own:
+                post = 0.5 * after + 0.5 * tf.nn.relu(tf.matmul(error, own["back"]))
+                own["back"] += 0.1 * tf.matmul(error, post, transpose_a=True)
+            own["kernel"] += layer.alpha * layer.direction(own, before, post)
+            new_state[layer.name] = own
+        return new_state
+
+
+def momentum():
+    return keras.Variable(0.5, dtype="float64", name="momentum")
+
+
+STEPS_OF = {
+    "decay and clipping": lambda: (Decaying, {}),
+    "momentum": lambda: (Momentum, {"momentum": momentum()}),
+    "eligibility trace and counter": lambda: (EligibilityTrace, {}),
+    "noise from the state": lambda: (Noisy, {}),
+    "plastic feedback": lambda: (PlasticFeedback, {}),
+}
+
+
+def run_in_python(learner, episode):
+    state = learner.initial_state(episode.seed)
+    for x, y in zip(tf.unstack(episode.support_x), tf.unstack(episode.support_y)):
+        state = learner.learn(state, learner.encode(x), y)
+    return state
+
+
+def run_in_engine(segment_length):
+    return lambda learner, episode: lifetime.run(learner, episode, segment_length=segment_length).state
+
+
+def gradients(run, learner, episode):
+    """Returns the query loss, and its gradients by every weight, the support data and the last state."""
+    weights = {path: weight.value for path, weight in learner.trainable.items()}
+    data = (episode.support_x, episode.support_y)
+    with tf.GradientTape() as tape:
+        tape.watch(data)
+        state = run(learner, episode)
+        outputs = learner.predict(state, learner.encode(episode.query_x))
+        loss = tf.reduce_mean(REGRESSION.loss(outputs, episode.query_y))
+    return loss, tape.gradient(loss, (weights, data), unconnected_gradients=tf.UnconnectedGradients.ZERO), state
+
+
+@functools.cache
+def plain(name):
+    """Returns a learner, an episode and what a Python loop under a tape says of them."""
+    cls, attributes = STEPS_OF[name]()
+    learner = subclass(build_learner(), cls, **attributes)
+    episode = random_episode(steps=STEPS)
+    return learner, episode, gradients(run_in_python, learner, episode)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("segment_length", SEGMENT_LENGTHS)
+@pytest.mark.parametrize("name", STEPS_OF)
+def test_any_inner_step(name, segment_length, mode, float64):
+    learner, episode, expected = plain(name)
+    found = in_mode(lambda e: gradients(run_in_engine(segment_length), learner, e), mode)(episode)
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", STEPS_OF)
+def test_any_inner_step_compiled(name, float64):
+    learner, episode, expected = plain(name)
+    if name == "noise from the state":  # XLA draws other numbers.
+        expected = in_mode(lambda e: gradients(run_in_python, learner, e), "xla")(episode)
+    found = in_mode(lambda e: gradients(run_in_engine(3), learner, e), "xla")(episode)
+    assert_close(found, expected)
+
+
+def test_own_weight_is_meta_learned(float64):
+    learner, _, (_, (by_weights, _), _) = plain("momentum")
+    assert "momentum" in learner.trainable and np.any(by_weights["momentum"])
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+def test_meta_learned_targets(mode, float64):
+    """One variable feeds the targets of support and query: the sum of both gradients."""
+    learner, episode = build_learner(), random_episode(steps=STEPS)
+    teacher = tf.Variable(np.random.default_rng(1).normal(size=(4, 2)))
+
+    def gradient(run):
+        with tf.GradientTape() as tape:
+            taught = episode._replace(
+                support_y=tf.tensordot(episode.support_x, teacher, 1), query_y=tf.tensordot(episode.query_x, teacher, 1)
+            )
+            outputs = learner.predict(run(learner, taught), learner.encode(taught.query_x))
+            loss = tf.reduce_mean(REGRESSION.loss(outputs, taught.query_y))
+        return tape.gradient(loss, teacher)
+
+    assert_close(in_mode(lambda: gradient(run_in_engine(3)), mode)(), gradient(run_in_python))
+
+
+def test_integer_targets(float64):
+    """Targets without a gradient: labels."""
+
+    class Labelled(FeedbackLearner):
+        def learn(self, state, features, y):
+            return super().learn(state, features, tf.one_hot(y, 2, dtype=features.dtype))
+
+    learner = subclass(build_learner(), Labelled)
+    episode = random_episode(steps=STEPS)
+    episode = episode._replace(support_y=tf.constant(np.random.default_rng(0).integers(2, size=(STEPS, 2, 3))))
+
+    def gradient(run):
+        with tf.GradientTape() as tape:
+            loss = sum(tf.reduce_sum(tf.sin(part)) for part in tf.nest.flatten(run(learner, episode)))
+        return tape.gradient(loss, [weight.value for weight in learner.trainable.values()])
+
+    expected = gradient(run_in_python)
+    assert any(np.any(part) for part in expected)
+    assert_close(gradient(run_in_engine(3)), expected)
+
+
+def second_derivative(run, learner, episode, persistent):
+    """Returns the gradient of the squared norm of the meta-gradient by two weights."""
+    weights = [learner.network.layers["layer_1"].plasticity.value, learner.network.layers["layer_0"].kernel.value]
+    with tf.GradientTape(persistent=persistent) as outer:
+        with tf.GradientTape() as inner:
+            state = run(learner, episode)
+            outputs = learner.predict(state, learner.encode(episode.query_x))
+            loss = tf.reduce_mean(REGRESSION.loss(outputs, episode.query_y))
+        norm = sum(tf.reduce_sum(part**2) for part in inner.gradient(loss, weights))
+    return outer.gradient(norm, weights)
+
+
+@pytest.mark.parametrize("segment_length", [3, STEPS])
+@pytest.mark.parametrize(("mode", "persistent"), [("graph", False), ("eager", True)])
+def test_second_derivatives(mode, persistent, segment_length, float64):
+    """Derivatives of the meta-gradient, inside `tf.function` and eagerly with a persistent tape."""
+    learner, episode = build_learner(), random_episode(steps=STEPS)
+    expected = second_derivative(run_in_python, learner, episode, False)
+    assert all(np.any(part) for part in expected)
+    run = run_in_engine(segment_length)
+    assert_close(in_mode(lambda: second_derivative(run, learner, episode, persistent), mode)(), expected)
+
+
+def learner_that(learn):
+    """Returns a learner whose inner step is `learn(learner, state, features, y)`."""
+    return subclass(build_learner(), type("Custom", (FeedbackLearner,), {"learn": learn}))
+
+
+STATEFUL = {
+    "tf.random": lambda features: tf.random.normal(features.shape, dtype=features.dtype),
+    "a generator": lambda features, generator=tf.random.Generator.from_seed(1): generator.normal(
+        features.shape, dtype=features.dtype
+    ),
+    "dropout of Keras": lambda features, dropout=keras.layers.Dropout(0.5, dtype="float64"): dropout(
+        features, training=True
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STATEFUL)
+def test_stateful_randomness_is_refused(kind, float64):
+    """A hidden random state would be drawn again in the reverse pass."""
+    learner = learner_that(
+        lambda self, state, features, y: FeedbackLearner.learn(self, state, features + STATEFUL[kind](features), y)
+    )
+    with pytest.raises(ValueError, match=r"^learn is no pure function: it runs .*stateless.*initial_state"):
+        lifetime.run(learner, random_episode(), segment_length=3)
+
+
+def test_what_python_draws_is_the_same_in_both_passes(float64):
+    """NumPy's random numbers are drawn once, when the step is traced: loss and gradient belong together."""
+
+    def learn(self, state, features, y):
+        draws.append(np.random.default_rng(len(draws)).normal(size=y.shape))
+        return FeedbackLearner.learn(self, state, features, y + draws[-1])
+
+    draws = []
+    episode = random_episode(steps=STEPS)
+    learner = learner_that(learn)
+    loss, (by_weights, _), _ = gradients(run_in_engine(3), learner, episode)
+    same = learner_that(lambda self, state, features, y: FeedbackLearner.learn(self, state, features, y + draws[0]))
+    expected, (of_python, _), _ = gradients(run_in_python, same, episode)
+    assert len(draws) == 1
+    assert_close((loss, by_weights), (expected, of_python))
+
+
+BAD_STATES = {
+    "another shape": lambda state: tf.nest.map_structure(lambda kernel: kernel[:, :1], state),
+    "another type": lambda state: tf.nest.map_structure(lambda kernel: tf.cast(kernel, tf.float32), state),
+    "a part less": lambda state: dict(list(state.items())[:1]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_STATES)
+def test_states_of_another_form(kind, float64):
+    learner = learner_that(
+        lambda self, state, features, y: BAD_STATES[kind](FeedbackLearner.learn(self, state, features, y))
+    )
+    with pytest.raises((TypeError, ValueError), match="learn was given a state|structure"):
+        lifetime.run(learner, random_episode(), segment_length=3)
+
+
+@pytest.mark.parametrize("segment_length", [lifetime.PLAIN, lifetime.AUTO])
+def test_numpy_arrays_are_welcome(segment_length):
+    learner = build_learner()
+    episode = random_episode(dtype="float32")
+    arrays = type(episode)(*(np.asarray(part, np.float64 if i < 4 else np.int32) for i, part in enumerate(episode)))
+    expected = lifetime.run(learner, episode, segment_length=segment_length).state
+    found = lifetime.run(learner, arrays, segment_length=segment_length).state
+    assert_close(found, expected, tolerance=1e-6)
+    query = lifetime.query(learner, found, arrays)
+    assert_close(query, lifetime.query(learner, expected, episode), tolerance=1e-6)
