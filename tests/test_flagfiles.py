@@ -1,30 +1,35 @@
-"""Every experiment in `flags/` reads and meta-trains."""
+"""Every experiment, from `flags/` or composed by `tools/experiments.py`, reads and meta-trains."""
 
 import math
+import sys
 from pathlib import Path
 
 import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
-from absl.testing import flagsaver
 
-from flp_tf import config as configuration
-from flp_tf import learners, main
-from flp_tf.config import Config
-from flp_tf.meta.trainer import Trainer
-from flp_tf.tasks import TASKS
+from flp_tf import learners
+from flp_tf.commandline import read
+from flp_tf.runs.config import Config, resolve
+from flp_tf.runs.training import make_trainer
+
+sys.path.insert(0, str(commands.ROOT / "tools"))
+
+from experiments import METHODS, ORDERS, TABLES, Cell
 
 FLAGFILES = sorted((commands.ROOT / "flags").glob("*.cfg"))
+CELLS = [(network, cell) for table in TABLES.values() for network in table.networks.values() for cell in table.cells]
 
 
-def without_order(path: Path) -> tuple[str, ...]:
-    return tuple(line for line in path.read_text().splitlines() if line not in ("--continual", "--nocontinual"))
+def without_order(network: str, cell: Cell) -> tuple[str, ...]:
+    """Returns what a cell's run depends on, but for the order of its data."""
+    lines = cell.flagfile(network).read_text().splitlines()
+    return (network, cell.name, *(line for line in lines if line not in ORDERS.values()))
 
 
-# Of flagfiles that differ in the order of the data alone, one is trained.
-TRAINED = sorted({without_order(path): path for path in FLAGFILES}.values())
+# Of cells that differ in the order of the data alone, one is trained.
+TRAINED = sorted({without_order(*pair): pair for pair in CELLS}.values())
 ARCHIVES = commands.ROOT.parent / "shared" / "data"
 
 # What makes an outer step of a task cheap, and runs it on the data that there are.
@@ -42,20 +47,16 @@ SMALL = {
 }
 
 
-def read(*arguments: str) -> Config:
+def config_of(*arguments: str) -> Config:
     """Returns the configuration that a command line describes."""
-    saved = flagsaver.save_flag_values()
-    try:
-        main.parse(["flp_tf", *arguments])
-        return configuration.from_flags(flags.FLAGS)
-    finally:
-        flagsaver.restore_flag_values(saved)
+    line = read(arguments)
+    return resolve(line.given, line.optional)
 
 
-@pytest.fixture(autouse=True)
-def repository_root(monkeypatch):
-    """Flagfiles name others relative to the repository's root."""
-    monkeypatch.chdir(commands.ROOT)
+def name_of(value) -> str | None:
+    if isinstance(value, Cell):
+        return f"{value.order}_{value.name}"
+    return value.stem if isinstance(value, Path) else None
 
 
 @pytest.fixture(scope="module")
@@ -72,37 +73,97 @@ def eager():
     tf.config.run_functions_eagerly(False)
 
 
-def name_of(path: Path) -> str:
-    return path.stem
+def method_of(config: Config) -> str:
+    """Returns the name of a configuration's method in `METHODS`."""
+    layers = config.num_plastic_layers if config.method != "feature_reuse" else ""
+    return f"{config.method}{layers}{'' if getattr(config, 'second_order', True) else '_first_order'}"
 
 
 @pytest.mark.parametrize("flagfile", FLAGFILES, ids=name_of)
-def test_flagfile_is_what_its_name_says(flagfile):
-    config = read(f"--flagfile={flagfile}")
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_flagfile_is_what_its_name_says(flagfile, elsewhere, tmp_path, monkeypatch):
+    """Whatever the working directory is."""
+    monkeypatch.chdir(tmp_path if elsewhere else commands.ROOT)
+    config = config_of(f"--flagfile={flagfile}")
     assert len(config.phases()) == 1 + len(config.curriculum.split(",") if config.curriculum else [])
-    if "_continual_" not in flagfile.stem and "_iid_" not in flagfile.stem:
-        return
-    method = f"{config.method}{config.num_plastic_layers if config.method != 'feature_reuse' else ''}"
-    method += "" if config.second_order else "_first_order"
-    order = "continual" if config.continual else "iid"
-    assert flagfile.stem.startswith(f"{config.network}_")
-    assert flagfile.stem.endswith(f"_{order}_{method}")
+    text = flagfile.read_text()
+    assert ".." not in text and "shared" not in text
+    if flagfile.stem != "quick":
+        assert flagfile.stem.startswith(config.network)
+        words = flagfile.stem.removeprefix(config.network).strip("_")
+        order, _, method = words.partition("_")
+        if order in ORDERS:
+            assert (config.continual, method_of(config)) == (order == "continual", method)
+        else:
+            assert words in ("", method_of(config))
 
 
-@pytest.mark.parametrize("flagfile", TRAINED, ids=name_of)
-def test_flagfile_meta_trains(flagfile, image_cache, eager):
-    config = read(f"--flagfile={flagfile}")
+@pytest.mark.parametrize("method", ["feature_reuse", "flp", "dfa", "gradient", "oml"])
+@pytest.mark.parametrize("flagfile", [path for path in FLAGFILES if "paper_" not in path.stem], ids=name_of)
+def test_bases_go_with_every_method(flagfile, method):
+    """What a base has for some methods alone is left out for the others."""
+    layers = [] if flagfile.stem not in ("quick", "sine_compact_flp3") else ["--num_plastic_layers=1"]
+    if "_iid_" not in flagfile.stem and "_continual_" not in flagfile.stem:
+        config = config_of(f"--flagfile={flagfile}", "--continual", f"--method={method}", *layers)
+        assert (config.method, config.continual) == (method, True)
+
+
+@pytest.mark.parametrize("network, cell", CELLS, ids=name_of)
+def test_cells_are_what_their_names_say(network, cell):
+    config = config_of(*cell.flags(network))
+    assert config.network == network
+    assert config.continual == (cell.order == "continual")
+    assert method_of(config) == cell.name
+
+
+def test_every_flagfile_of_a_cell_is_one_of_a_cell():
+    """Flagfiles that are no base are found by the name of a cell or method; each is there for values of its own."""
+    bases = {"quick", *(network for network, _ in CELLS)}
+    used = {cell.flagfile(network).stem for network, cell in CELLS}
+    assert {path.stem for path in FLAGFILES} == used | bases
+    for network, cell in CELLS:
+        if (path := cell.flagfile(network)).stem != network:
+            base = config_of(f"--flagfile={path.with_name(network)}.cfg", ORDERS[cell.order], *METHODS[cell.name])
+            assert config_of(*cell.flags(network)).differences(base)
+
+
+def test_special_rates():
+    """The cells that diverge at the rates of the others."""
+    rates = {
+        (network, cell.order, cell.name): (config.slow_rate, config.plasticity_rate)
+        for network, cell in CELLS
+        if (config := config_of(*cell.flags(network))).task == "sine"
+    }
+    for network in ("sine_compact", "sine_paper"):
+        assert rates[network, "continual", "gradient3_first_order"] == (1e-4, 1e-4)
+        assert rates[network, "iid", "gradient3_first_order"] == (1e-5, 1e-7)
+    assert rates["sine_paper", "iid", "oml3"] == rates["sine_paper", "continual", "gradient3"] == (1e-4, 1e-3)
+    assert rates["sine_paper", "iid", "flp2"] == (5e-4, 1e-3) and rates["sine_compact", "iid", "oml3"] == (1e-3, 1e-3)
+
+
+def trained(config: Config) -> None:
+    """Takes two outer steps of a configuration, and checks that they learn."""
+    task = config.make_task()
+    learner = learners.build(config, task)
+    trainer = make_trainer(config, task, learner)
+    for _ in range(2):
+        before = {path: weight.numpy() for path, weight in learner.trainable.items()}
+        metrics = trainer.outer_step()
+        assert math.isfinite(metrics["loss"]) and not metrics["skipped"]
+        assert any(np.any(weight.numpy() != before[path]) for path, weight in learner.trainable.items())
+
+
+@pytest.mark.parametrize("network, cell", TRAINED, ids=name_of)
+def test_cell_meta_trains(network, cell, image_cache, eager):
+    config = config_of(*cell.flags(network))
     if config.task == "omniglot" and not list(ARCHIVES.glob("images_background*.zip")):
         pytest.skip(f"no Omniglot archives in {ARCHIVES}")
     if config.task == "mini_imagenet" and not Path(config.mini_imagenet_dir).expanduser().is_dir():
         pytest.skip(f"no mini-ImageNet in --mini_imagenet_dir={config.mini_imagenet_dir}")
-    small = [flag.format(num_sines=config.num_sines) for flag in SMALL[config.task]]
-    config = read(f"--flagfile={flagfile}", "--episodes=4", f"--data_dir={image_cache}", *small)
-    task = TASKS[config.task].from_config(config)
-    trainer = Trainer(config, task, learners.build(config, task))
-    for _ in range(2):
-        before = [weight.numpy() for weight in trainer.learner.meta_parameters]
-        metrics = trainer.outer_step()
-        assert math.isfinite(metrics["loss"]) and not metrics["skipped"]
-        after = [weight.numpy() for weight in trainer.learner.meta_parameters]
-        assert any(np.any(a != b) for a, b in zip(before, after))
+    small = [flag.format(num_sines=getattr(config, "num_sines", 0)) for flag in SMALL[config.task]]
+    cache = [] if config.task == "sine" else [f"--data_dir={image_cache}"]
+    trained(config_of(*cell.flags(network), "--episodes=4", *cache, *small))
+
+
+def test_quick_meta_trains(eager):
+    trained(config_of(f"--flagfile={commands.ROOT / 'flags' / 'quick.cfg'}", "--lifetime=4", "--batch_size=4"))
