@@ -1,57 +1,73 @@
 """Times one meta-step of this engine against the plain loop, side by side.
 
 Every row is measured in a fresh process, so that peak memory is its own, and the
-engines of one setting run one after the other, so that ratios share the machine's mood.
+engines of one setting run one after the other, so that ratios compare what was measured
+on the same machine in the same minutes. `--rounds` measures each setting several times
+in turn. `--baseline=DIR` adds the engine of another checkout of flp_tf:
 
     python tools/benchmark.py --quick
     python tools/benchmark.py --json=rows.json --report=docs/performance.md
+    git worktree add /tmp/before 7550ab6
+    python tools/benchmark.py --match='^sine . 400 1$' --baseline=/tmp/before --rounds=3
 """
 
-import functools
+import itertools
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from absl import app, flags  # noqa: E402
+from absl import app, flags
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("quick", False, "Only the paper's sine network at N=3, T=400: under three minutes.")
 flags.DEFINE_string("json", "", "Write the rows to this file.")
 flags.DEFINE_string("report", "", "Write a Markdown report here, and a plot beside it.")
 flags.DEFINE_string("match", "", "Only rows whose `task N T meta-batch` matches this pattern, such as 'sine 3 .* 1$'.")
-flags.DEFINE_integer("repeats", 5, "Meta-steps timed for each row, after the first.", lower_bound=1)
+flags.DEFINE_list("engines", [], "Only these engines; all by default.")
+flags.DEFINE_string("baseline", "", "Also measure the engine of the checkout of flp_tf in this folder.")
+flags.DEFINE_integer("repeats", 5, "Meta-steps timed in each process, after the first.", lower_bound=1)
+flags.DEFINE_integer("rounds", 1, "Processes for each row; the engines of a setting take turns.", lower_bound=1)
 flags.DEFINE_float("max_gb", 16.0, "Leave out plain loops that would need more memory than this.")
 flags.DEFINE_string("omniglot_archives", "", "Also measure the Omniglot networks, on the archives in this folder.")
-flags.DEFINE_string("setting", "", "Internal: measure this one row and print it as JSON.")
 
 ENGINES = ("plain", "plain_xla", "lifetime")
+BASELINE = "baseline"
 PRECISION_RUN = "sine_continual_flp2"
 KEYS = ("task", "engine", "num_plastic_layers", "lifetime", "meta_batch")
 
 
+def engines() -> list[str]:
+    """Returns the engines to measure."""
+    every = [*ENGINES, BASELINE] if FLAGS.baseline else list(ENGINES)
+    return [engine for engine in every if not FLAGS.engines or engine in FLAGS.engines]
+
+
 def settings() -> list[dict]:
-    """Returns the settings of all rows."""
+    """Returns the settings of all rows, those of one network and lifetime in a row."""
     cells = [(3, 400, 1)]
     if not FLAGS.quick:
         cells += [(n, t, 1) for t in (400, 40, 1600) for n in (2, 9, 3, 1)]
         cells += [(3, t, m) for t in (40, 400) for m in (4, 16)] + [(3, 100, 1), (3, 6400, 1)]
-    rows = [dict(zip(KEYS, ("sine", engine, *cell))) for cell in dict.fromkeys(cells) for engine in ENGINES]
-    rows = [row for row in rows if row["engine"] == "lifetime" or _plain_gigabytes(row) < FLAGS.max_gb]
+    rows = [dict(zip(KEYS, ("sine", engine, *cell))) for cell in dict.fromkeys(cells) for engine in engines()]
+    rows = [row for row in rows if not row["engine"].startswith("plain") or _plain_gigabytes(row) < FLAGS.max_gb]
     if FLAGS.omniglot_archives:
         images = [("omniglot_compact", 2), ("omniglot_paper", 1)]
-        rows += [dict(zip(KEYS, (name, engine, 2, 25, m))) for name, m in images for engine in ENGINES]
+        rows += [dict(zip(KEYS, (name, engine, 2, 25, m))) for name, m in images for engine in engines()]
     return [row for row in rows if re.search(FLAGS.match, " ".join(map(str, _cell(row))))]
 
 
 def _plain_gigabytes(row: dict) -> float:
-    """Estimates what the plain loop keeps: some six copies of the plastic weights a step."""
+    """Estimates what the plain loop keeps: some six copies of the plastic weights per step."""
     plastic = sum(a * b for a, b in layer_sizes(row["num_plastic_layers"]))
     return 1 + 24e-9 * plastic * row["lifetime"] * row["meta_batch"]
 
@@ -59,7 +75,7 @@ def _plain_gigabytes(row: dict) -> float:
 def layer_sizes(layers: int) -> list[tuple[int, int]]:
     """Returns `(in, out)` of the last layers of the paper's sine network, which has nine."""
     units = [11, 300, 300, 300, 300, 300, 900, 300, 300, 1]
-    return list(zip(units, units[1:]))[-layers:]
+    return list(itertools.pairwise(units))[-layers:]
 
 
 def flops(row: dict, batch: int = 32) -> float:
@@ -74,68 +90,38 @@ def flops(row: dict, batch: int = 32) -> float:
     return 2.0 * batch * row["lifetime"] * row["meta_batch"] * (3 * (all_layers - plastic) + 6 * plastic)
 
 
-def configuration(row: dict, **changes):
-    """Returns the resolved `Config` of a row."""
-    from flp_tf.config import Config
+def in_fresh_process(row: dict) -> dict | None:
+    """Returns what `tools/measure.py` measures of a row; None, with the reason printed, if that fails."""
+    options = {"repeats": FLAGS.repeats, "archives": FLAGS.omniglot_archives}
+    checkout = FLAGS.baseline if row["engine"] == BASELINE else ROOT
+    command = [sys.executable, str(ROOT / "tools" / "measure.py"), json.dumps(row | options)]
+    environment = os.environ | {"PYTHONPATH": str(Path(checkout).resolve())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        print(f"{row} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
-    if row["task"] == "sine":
-        changes |= {"task": "sine", "lifetime": row["lifetime"]}
-    else:
-        size = 28 if row["task"] == "omniglot_compact" else 84
-        changes |= {"task": "omniglot", "network": row["task"], "image_size": size}
-        changes |= {"rotations": True, "omniglot_archives": FLAGS.omniglot_archives}
-    return Config(continual=True, num_plastic_layers=row["num_plastic_layers"], **changes).resolve()
 
+def summary(row: dict, rounds: list[dict]) -> dict:
+    """Returns a row with the statistics of all its rounds.
 
-def peak_megabytes() -> float:
-    """Returns the most memory this process held at once.
-
-    Read from `/proc` (Linux), as `getrusage` also counts what the parent held when it forked.
+    Args:
+        row: of `settings`.
+        rounds: of `in_fresh_process`, at least one.
     """
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
-
-
-def measure(row: dict) -> dict:
-    """Measures one row in this process."""
-    import tensorflow as tf
-
-    from flp_tf import learners, lifetime
-    from flp_tf.meta.objective import compiled_meta_gradient, meta_gradient
-    from flp_tf.tasks import TASKS
-
-    config = configuration(row)
-    task = TASKS[config.task].from_config(config)
-    learner = learners.build(config, task)
-    sample = tf.function(lambda index: task.sample(0, index, row["meta_batch"], "train"), autograph=False)
-
-    if row["engine"] == "lifetime":
-        step = compiled_meta_gradient(learner, task)
-    else:
-        plain = functools.partial(meta_gradient, learner, task, segment_length=lifetime.PLAIN)
-        step = tf.function(plain, autograph=False, jit_compile=row["engine"] == "plain_xla")
-
-    def timed(index: int) -> tuple[float, float]:
-        began = time.perf_counter()
-        episode = sample(tf.constant(index))
-        episode.query_y.numpy()
-        drawn = time.perf_counter()
-        step(episode).loss.numpy()
-        return time.perf_counter() - drawn, drawn - began
-
-    first, _ = timed(0)
-    seconds, data = (sorted(column) for column in zip(*[timed(1 + i) for i in range(FLAGS.repeats)]))
-    median = seconds[len(seconds) // 2]
-    images = row["meta_batch"] * (task.steps * task.batch_size + task.query_size)
+    seconds = [value for found in rounds for value in found["seconds"]]
+    data = statistics.median(value for found in rounds for value in found["data_seconds"])
+    median = statistics.median(seconds)
     return row | {
         "seconds_median": median,
-        "seconds_min": seconds[0],
-        "seconds_max": seconds[-1],
-        "compile_seconds": first - seconds[0],
-        "peak_mb": peak_megabytes(),
+        "seconds_min": min(seconds),
+        "seconds_max": max(seconds),
+        "compile_seconds": statistics.median(found["compile_seconds"] for found in rounds),
+        "peak_mb": statistics.median(found["peak_mb"] for found in rounds),
         "gflop_per_second": flops(row) / median / 1e9 if row["task"] == "sine" else None,
-        "examples_per_second": images / median,
-        "data_share": data[len(data) // 2] / (median + data[len(data) // 2]),
+        "examples_per_second": rounds[0]["examples"] / median,
+        "data_share": data / (median + data),
     }
 
 
@@ -145,27 +131,27 @@ def precision_effect() -> list[str]:
     import tensorflow as tf
 
     from flp_tf import pretrained
-    from flp_tf.meta.objective import meta_gradient
+    from flp_tf.meta.devices import compiled_estimate
 
     found = {}
     for precision in ("float32", "bfloat16"):
-        _, task, learner = pretrained.load(PRECISION_RUN, trunk_precision=precision)
-        step = tf.function(functools.partial(meta_gradient, learner, task), jit_compile=True, autograph=False)
-        gradients = iter(step(task.sample(0, tf.constant(0), 10, "train")).gradients)
-        groups = learner.parameter_groups()
+        run = pretrained.load(PRECISION_RUN, trunk_precision=precision)
+        estimate = compiled_estimate(run.config.choice("estimator")(), run.learner, run.task)
+        gradients = estimate(run.task.sample(0, 0, 10, "train"), tf.constant([0, 0])).gradients
         found[precision] = {
-            name: np.concatenate([next(gradients).numpy().ravel() for _ in weights]) for name, weights in groups.items()
+            group: np.concatenate([gradient.numpy().ravel() for gradient in of_group.values()])
+            for group, of_group in gradients.items()
         }
     lines = ["| group | cosine | relative difference |", "| --- | --- | --- |"]
-    for name, exact in found["float32"].items():
-        rough = found["bfloat16"][name]
+    for group, exact in found["float32"].items():
+        rough = found["bfloat16"][group]
         cosine = exact @ rough / (np.linalg.norm(exact) * np.linalg.norm(rough))
-        lines.append(f"| {name} | {cosine:.5f} | {np.linalg.norm(rough - exact) / np.linalg.norm(exact):.2g} |")
+        lines.append(f"| {group} | {cosine:.5f} | {np.linalg.norm(rough - exact) / np.linalg.norm(exact):.2g} |")
     return lines
 
 
 def matmul_rate() -> float:
-    """Returns the rate of a large float32 matrix product here, in GFLOP/s."""
+    """Returns the rate of a large float32 matrix product on this machine, in GFLOP/s."""
     import tensorflow as tf
 
     a, b = tf.random.normal([12800, 300]), tf.random.normal([300, 900])
@@ -177,37 +163,26 @@ def matmul_rate() -> float:
     return 2 * 12800 * 300 * 900 / min(seconds) / 1e9
 
 
-def in_fresh_process(row: dict) -> dict | None:
-    """Measures one row in a process of its own; None, with the reason, if that fails."""
-    command = [sys.executable, __file__, f"--setting={json.dumps(row)}", f"--repeats={FLAGS.repeats}"]
-    command.append(f"--omniglot_archives={FLAGS.omniglot_archives}")
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        print(f"{row} failed: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-        return None
-    return json.loads(done.stdout.strip().splitlines()[-1])
-
-
 def table(rows: list[dict], rate: float) -> str:
-    """Returns all rows as a Markdown table, with the ratio to the plain loop beside it."""
-    lines = [
-        f"Large float32 matrix product on this machine: {rate:.0f} GFLOP/s.",
-        "",
-        "| task | N | T | meta-batch | engine | s a meta-step (min, max) | faster than plain | GFLOP/s | examples/s "
-        "| data | compile s | peak MB |",
-        "|" + " --- |" * 12,
-    ]
-    plain = {_cell(row): row["seconds_median"] for row in rows if row["engine"] == "plain"}
+    """Returns all rows as a Markdown table, with ratios to the plain loop and to the baseline."""
+    columns = ["task", "N", "T", "meta-batch", "engine", "s per meta-step (min, max)", "faster than plain"]
+    columns += ["GFLOP/s", "examples/s", "data", "compile s", "peak MB"]
+    columns += ["time and memory of the baseline"] * bool(FLAGS.baseline)
+    lines = [f"Large float32 matrix product on this machine: {rate:.0f} GFLOP/s.", ""]
+    lines += [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
+    of_engine = {(row["engine"], *_cell(row)): row for row in rows}
     for row in rows:
-        ratio = f"{plain[_cell(row)] / row['seconds_median']:.2f}x" if _cell(row) in plain else "-"
+        plain, before = (of_engine.get((engine, *_cell(row))) for engine in ("plain", BASELINE))
+        faster = f"{plain['seconds_median'] / row['seconds_median']:.2f}x" if plain else "-"
         rate_text = f"{row['gflop_per_second']:.0f}" if row["gflop_per_second"] else "-"
-        lines.append(
-            f"| {row['task']} | {row['num_plastic_layers']} | {row['lifetime']} | {row['meta_batch']} "
-            f"| {row['engine']} | {row['seconds_median']:.3f} ({row['seconds_min']:.3f}, {row['seconds_max']:.3f}) "
-            f"| {ratio} "
-            f"| {rate_text} | {row['examples_per_second']:.0f} | {row['data_share']:.1%} "
-            f"| {row['compile_seconds']:.1f} | {row['peak_mb']:.0f} |"
-        )
+        cells = [row["task"], row["num_plastic_layers"], row["lifetime"], row["meta_batch"], row["engine"]]
+        cells += [f"{row['seconds_median']:.3f} ({row['seconds_min']:.3f}, {row['seconds_max']:.3f})", faster]
+        cells += [rate_text, f"{row['examples_per_second']:.0f}", f"{row['data_share']:.1%}"]
+        cells += [f"{row['compile_seconds']:.1f}", f"{row['peak_mb']:.0f}"]
+        if FLAGS.baseline:
+            ratios = [row[key] / before[key] for key in ("seconds_median", "peak_mb")] if before else []
+            cells.append(" ".join(f"{ratio:.2f}x" for ratio in ratios) or "-")
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -216,18 +191,19 @@ def _cell(row: dict) -> tuple:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Draws time and peak memory against T, one line an engine, at N=3."""
+    """Draws time and peak memory against T at N=3, one line per engine."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
-    for engine, marker in zip(ENGINES, "sDo"):
+    for engine, marker in zip((*ENGINES, BASELINE), "sDo^"):
         mine = [r for r in rows if (r["task"], r["engine"]) == ("sine", engine)]
         mine = [r for r in mine if (r["num_plastic_layers"], r["meta_batch"]) == (3, 1)]
         mine.sort(key=lambda row: row["lifetime"])
         for axis, key in zip(axes, ("seconds_median", "peak_mb")):
-            axis.plot([r["lifetime"] for r in mine], [r[key] for r in mine], marker=marker, label=engine)
-    for axis, label in zip(axes, ("seconds a meta-step", "peak memory of the process [MB]")):
+            if mine:
+                axis.plot([r["lifetime"] for r in mine], [r[key] for r in mine], marker=marker, label=engine)
+    for axis, label in zip(axes, ("seconds per meta-step", "peak memory of the process [MB]")):
         axis.set(xscale="log", yscale="log", xlabel="inner steps T", ylabel=label)
         axis.legend()
     figure.savefig(path, dpi=120)
@@ -252,10 +228,12 @@ def report(rows: list[dict], rate: float, path: Path) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Measures all rows, prints the table and writes what the flags ask for."""
     del argv
-    if FLAGS.setting:
-        print(json.dumps(measure(json.loads(FLAGS.setting))))
-        return
+    if unknown := set(FLAGS.engines) - {*ENGINES, BASELINE}:
+        sys.exit(f"--engines={','.join(sorted(unknown))} is unknown; legal values: {', '.join((*ENGINES, BASELINE))}")
+    if FLAGS.baseline and not (Path(FLAGS.baseline) / "flp_tf").is_dir():
+        sys.exit(f"--baseline={FLAGS.baseline} holds no folder flp_tf; legal is a checkout of this repository")
     try:
         wanted = settings()
     except re.error as error:
@@ -265,11 +243,19 @@ def main(argv: list[str]) -> None:
     from tqdm import tqdm
 
     rate, rows = matmul_rate(), []
-    for setting in tqdm(wanted, unit="row"):
-        if row := in_fresh_process(setting):
-            rows.append(row)
-        if FLAGS.json:
-            Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
+    with tqdm(total=len(wanted) * FLAGS.rounds, unit="process") as bar:
+        for _, of_cell in itertools.groupby(wanted, _cell):
+            of_cell = list(of_cell)
+            found = [[] for _ in of_cell]
+            for _ in range(FLAGS.rounds):
+                for i, row in enumerate(of_cell):
+                    found[i].append(in_fresh_process(row))
+                    bar.update()
+            for row, rounds in zip(of_cell, found):
+                if sound := [measured for measured in rounds if measured]:
+                    rows.append(summary(row, sound))
+            if FLAGS.json:
+                Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
     print(table(rows, rate))
     if FLAGS.report:
         report(rows, rate, Path(FLAGS.report))

@@ -1,8 +1,6 @@
-"""Writes a report: the table beside the paper's, and the figures inline."""
+"""Writes a report: the table beside the paper's, and the figures."""
 
-import base64
 import json
-import re
 from pathlib import Path
 
 import markdown
@@ -29,6 +27,8 @@ STYLE = (
 def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path, provenance: str) -> None:
     """Writes `report.md`, `report.html` and `table.json` into a folder.
 
+    Both reports show the PNG files below the folder, and hold no copies of them.
+
     Args:
         table: the paper's table.
         rows: from `reproduce.collect`.
@@ -45,7 +45,6 @@ def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path
     text = "\n".join(lines) + "\n"
     (out / "report.md").write_text(text)
     body = markdown.markdown(text, extensions=["tables"])
-    body = re.sub(r'src="([^"]+\.png)"', lambda match: f'src="{_inline(out / match[1])}"', body)
     (out / "report.html").write_text(
         f"<!doctype html><meta charset=utf-8><title>{table.title}</title><style>{STYLE}</style>{body}"
     )
@@ -76,7 +75,3 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
         "Figures show one network of each method: the first seed's that has a checkpoint."
     )
     return [*lines, "", notes]
-
-
-def _inline(picture: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()

@@ -6,8 +6,8 @@
 Every cell is a run directory `OUT/NETWORK_ORDER_METHOD_seedS`. Finished runs are kept,
 interrupted ones continue (`--resume`, the default), so the command can be given again
 until the table is full. Of a finished run its `result.json` is enough for the table, its
-checkpoint for figures: those of earlier sessions lie in `docs/table1`, `docs/table1_paper`
-(`--network=paper`) and `docs/table2`, and can be copied into OUT.
+checkpoint for figures: the runs of `docs/results.md` lie in `networks/table1` and
+`networks/table2`, and can be copied into OUT.
 """
 
 import concurrent.futures
@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 from absl import app, flags
 
@@ -33,15 +34,18 @@ from experiments import TABLES, Cell, Table  # noqa: E402
 from report import write_report  # noqa: E402
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("network", "compact", "compact or paper.")
+flags.DEFINE_string("network", "", "Such as compact or paper; the table's first by default.")
 flags.DEFINE_list("seeds", ["0"], "Seeds of each cell.")
 flags.DEFINE_list("only", [], "Methods to train, such as flp2,gradient3; all by default.")
 flags.DEFINE_string(
-    "budget", "", "Of each run: episodes such as 500, or minutes such as 30m; the flagfile's by default."
+    "budget",
+    "",
+    "Of each run: episodes such as 30000, not fewer than the curriculum takes, or minutes such as 30m; the flagfile's "
+    "episodes by default.",
 )
 flags.DEFINE_bool("train", True, "Train what is missing; with --notrain, report what is there.")
 flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume they count as they stand.")
-flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE by default.")
+flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE in the working directory by default.")
 flags.DEFINE_list("figures", [], "Analyses to draw, or none; all of the table's by default.")
 flags.DEFINE_integer("adaptability_episodes", 4000, "Lifetimes for which adaptability goes on.", lower_bound=1)
 flags.DEFINE_integer("jobs", 1, "Runs to train at a time, each on its share of the cores.", lower_bound=1)
@@ -53,20 +57,29 @@ def runs(table: Table, out: Path) -> Iterator[tuple[Cell, int, Path]]:
     for seed in map(int, FLAGS.seeds):
         for cell in table.cells:
             if not FLAGS.only or cell.name in FLAGS.only:
-                yield cell, seed, out / f"{experiment(table, cell.order, cell.name)}_seed{seed}"
+                yield cell, seed, run_directory(table, out, cell.order, cell.name, seed)
 
 
-def experiment(table: Table, order: str, name: str) -> str:
-    """Returns what a cell's flagfile and, before the seed, its run directories are called."""
-    return f"{table.networks[FLAGS.network]}_{order}_{name}"
+def run_directory(table: Table, out: Path, order: str, name: str, seed: int) -> Path:
+    """Returns the folder of a cell's run."""
+    return out / f"{network(table)}_{order}_{name}_seed{seed}"
 
 
-def flagfile(table: Table, cell: Cell) -> Path:
-    return ROOT / "flags" / f"{experiment(table, cell.order, cell.name)}.cfg"
+def network(table: Table) -> str:
+    """Returns the flagfile of the chosen network, without its folder and `.cfg`."""
+    return table.networks[FLAGS.network or next(iter(table.networks))]
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "flp_tf.main", *arguments]
+def start(*arguments: str, output: IO | None = None) -> subprocess.Popen:
+    """Starts `flp_tf.main` of this checkout in the working directory, which relative paths are of.
+
+    Args:
+        *arguments: of `flp_tf.main`.
+        output: where it prints.
+    """
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    command = [sys.executable, "-m", "flp_tf.main", *arguments]
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=output, stderr=output)
 
 
 def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
@@ -83,7 +96,7 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
     log = logdir.with_suffix(".log")
     try:
         with log.open("a") if FLAGS.jobs > 1 else contextlib.nullcontext() as output:
-            process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=output, stderr=output)
+            process = start(*arguments, output=output)
             if cores:  # Long before TensorFlow counts them.
                 os.sched_setaffinity(process.pid, cores)
             try:
@@ -116,7 +129,7 @@ def train_missing(table: Table, out: Path) -> None:
             started = (logdir / "config.json").exists()
             if (logdir / "result.json").exists() or (started and not FLAGS.resume):
                 continue
-            arguments = [f"--flagfile={flagfile(table, cell)}", f"--seed={seed}", f"--logdir={logdir}"]
+            arguments = [*cell.flags(network(table)), f"--seed={seed}", f"--logdir={logdir}"]
             training.append(pool.submit(train, [*arguments, *FLAGS.flags, *budget], logdir, shares))
         try:
             for run in training:
@@ -134,16 +147,20 @@ def measuring() -> list[str]:
 def result(logdir: Path) -> dict | None:
     """Returns the meta-test of a run and the lifetimes planned, evaluating one that did not come to its end."""
     if not (logdir / "result.json").exists() and (logdir / "checkpoints").exists():
-        subprocess.run(command("--mode=evaluate", f"--logdir={logdir}", *measuring()), cwd=ROOT, check=False)
+        start("--mode=evaluate", f"--logdir={logdir}", *measuring()).wait()
     for name in ("result.json", "evaluation.json"):
         if (logdir / name).exists():
             planned = json.loads((logdir / "config.json").read_text())["episodes"]
-            return {"planned": planned, **json.loads((logdir / name).read_text())}
+            found = {"planned": planned, **json.loads((logdir / name).read_text())}
+            if "diverged" not in found:
+                return found
+            print(f"{logdir.name} diverged; the table is without it.", file=sys.stderr)
+            return None
     return None
 
 
 def collect(table: Table, out: Path) -> list[dict]:
-    """Returns one row a cell, over all seeds that have a result."""
+    """Returns one row per cell, over all seeds that have a result."""
     cells: dict[Cell, list[dict]] = {}
     for cell, _, logdir in runs(table, out):
         if found := result(logdir):
@@ -161,7 +178,7 @@ def collect(table: Table, out: Path) -> list[dict]:
             {
                 "method": results[0]["method"],
                 "num_plastic_layers": results[0]["num_plastic_layers"],
-                "second_order": results[0]["second_order"] if results[0]["method"] in ("gradient", "oml") else None,
+                "second_order": results[0].get("second_order"),
                 "continual": cell.order == "continual",
                 "mean": mean,
                 "stderr": stderr,
@@ -192,7 +209,7 @@ def analyse(table: Table, out: Path) -> list[Path]:
 
 def drawable(table: Table, out: Path, name: str, order: str) -> Path | None:
     """Returns the run of a cell whose network a figure shows: that of the first seed with a checkpoint."""
-    logdirs = [out / f"{experiment(table, order, name)}_seed{seed}" for seed in FLAGS.seeds]
+    logdirs = [run_directory(table, out, order, name, int(seed)) for seed in FLAGS.seeds]
     return next((logdir for logdir in logdirs if (logdir / "checkpoints").exists()), None)
 
 
@@ -202,10 +219,9 @@ def draw(analysis: str, logdirs: list[Path], target: Path) -> bool:
     if analysis == "adaptability":
         arguments.append(f"--episodes={FLAGS.adaptability_episodes}")
     print(f"== {analysis}", flush=True)
-    done = subprocess.run(command("--mode=analyze", *arguments, *measuring()), cwd=ROOT, check=False)
-    if done.returncode:
-        print(f"{analysis} ended with {done.returncode}; the report is without it.", file=sys.stderr)
-    return not done.returncode
+    if ended := start("--mode=analyze", *arguments, *measuring()).wait():
+        print(f"{analysis} ended with {ended}; the report is without it.", file=sys.stderr)
+    return not ended
 
 
 def check(flag: str, values: Iterable[str], legal: Iterable[str]) -> None:
@@ -215,17 +231,18 @@ def check(flag: str, values: Iterable[str], legal: Iterable[str]) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Makes the report of the table that the command line names."""
     if len(argv) != 2 or argv[1] not in TABLES:
         sys.exit(f"reproduce: name a table; legal values: {', '.join(TABLES)}")
     table = TABLES[argv[1]]
-    check("network", [FLAGS.network], table.networks)
+    check("network", filter(None, [FLAGS.network]), table.networks)
     check("only", FLAGS.only, dict.fromkeys(cell.name for cell in table.cells))
     check("figures", FLAGS.figures, [*table.figures, "none"])
     if not all(seed.isdecimal() for seed in FLAGS.seeds):
         sys.exit(f"reproduce: --seeds={','.join(FLAGS.seeds)} does not read; legal are integers (0,1)")
     if not re.fullmatch(r"|\d+|\d+(\.\d+)?m", FLAGS.budget):
         sys.exit(f"reproduce: --budget={FLAGS.budget} does not read; legal are episodes (500) or minutes (30m)")
-    out = Path(FLAGS.out or ROOT / "runs" / argv[1]).expanduser().resolve()
+    out = Path(FLAGS.out or Path("runs") / argv[1]).expanduser().resolve()
     try:
         report(table, out)
     except KeyboardInterrupt:

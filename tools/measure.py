@@ -1,0 +1,113 @@
+"""Measures one row of the benchmark in this process and prints it as JSON.
+
+`tools/benchmark.py` starts it, once for each row, so that peak memory is the row's own:
+
+    python tools/measure.py '{"task": "sine", "engine": "lifetime", ...}'
+
+The flp_tf that it measures is the one on `PYTHONPATH`. Checkouts from before the options
+moved to their components (commit 7550ab6 and earlier) work, too.
+"""
+
+import functools
+import importlib.util
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+# `engine` is a plain loop, the same compiled, or the library's own (which is also that of a baseline).
+PLAIN, PLAIN_XLA = "plain", "plain_xla"
+
+
+def flags_of(row: dict) -> dict[str, Any]:
+    """Returns the flags of a row's run."""
+    flags = {"continual": True, "num_plastic_layers": row["num_plastic_layers"]}
+    if row["task"] == "sine":
+        return flags | {"task": "sine", "lifetime": row["lifetime"]}
+    size = 28 if row["task"] == "omniglot_compact" else 84
+    flags |= {"task": "omniglot", "network": row["task"], "image_size": size}
+    return flags | {"rotations": True, "omniglot_archives": row["archives"]}
+
+
+def prepare(row: dict) -> tuple[Any, Callable]:
+    """Returns the task of a row, and a function from an episode to its loss, with the meta-gradient taken."""
+    if not importlib.util.find_spec("flp_tf.runs"):
+        return _before_components(row)
+    from flp_tf import learners, lifetime
+    from flp_tf.meta.devices import compiled_estimate
+    from flp_tf.meta.estimators import Backprop
+    from flp_tf.runs.config import configure
+
+    config = configure(**flags_of(row))
+    task = config.make_task()
+    learner = learners.build(config, task)
+    estimator = config.choice("estimator")()
+    seed = tf.constant([0, 0])
+    if row["engine"] in (PLAIN, PLAIN_XLA):
+        estimate = functools.partial(Backprop(segment_length=lifetime.PLAIN).estimate, learner, task, seed=seed)
+        return task, tf.function(estimate, autograph=False, jit_compile=row["engine"] == PLAIN_XLA)
+    return task, functools.partial(compiled_estimate(estimator, learner, task), seed=seed)
+
+
+def _before_components(row: dict) -> tuple[Any, Callable]:
+    """Does what `prepare` says with the interfaces of commit 7550ab6."""
+    from flp_tf.config import Config
+    from flp_tf.meta.objective import compiled_meta_gradient, meta_gradient
+
+    from flp_tf import learners, lifetime
+    from flp_tf.tasks import TASKS
+
+    config = Config(**flags_of(row)).resolve()
+    task = TASKS[config.task].from_config(config)
+    learner = learners.build(config, task)
+    if row["engine"] in (PLAIN, PLAIN_XLA):
+        plain = functools.partial(meta_gradient, learner, task, segment_length=lifetime.PLAIN)
+        return task, tf.function(plain, autograph=False, jit_compile=row["engine"] == PLAIN_XLA)
+    return task, compiled_meta_gradient(learner, task)
+
+
+def peak_megabytes() -> float:
+    """Returns the most memory that this process held at any time.
+
+    Read from `/proc` (Linux), as `getrusage` also counts what the parent held when it forked.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
+
+
+def measure(row: dict) -> dict:
+    """Returns the seconds of each meta-step after the first, and what else one call measures.
+
+    Args:
+        row: `task`, `engine`, `num_plastic_layers`, `lifetime`, `meta_batch`, `repeats`, `archives`.
+    """
+    task, step = prepare(row)
+    sample = tf.function(lambda index: task.sample(0, index, row["meta_batch"], "train"), autograph=False)
+
+    def timed(index: int) -> tuple[float, float]:
+        began = time.perf_counter()
+        episode = sample(tf.constant(index))
+        episode.query_y.numpy()
+        drawn = time.perf_counter()
+        step(episode).loss.numpy()
+        return time.perf_counter() - drawn, drawn - began
+
+    first, _ = timed(0)
+    seconds, data = zip(*[timed(1 + i) for i in range(row["repeats"])])
+    queries = getattr(task, "query_examples", None) or task.query_size
+    return {
+        "seconds": seconds,
+        "data_seconds": data,
+        "compile_seconds": first - min(seconds),
+        "peak_mb": peak_megabytes(),
+        "examples": row["meta_batch"] * (task.steps * task.batch_size + queries),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(json.loads(sys.argv[1]))))
