@@ -128,6 +128,11 @@ def weights_by_layer(learner: Learner) -> list[dict[str, Any]]:
     return layers
 
 
+def kernels_of(learner: Learner, state: Any) -> list[tf.Tensor]:
+    """Returns the fast kernels of a state, from the first plastic layer up."""
+    return [state[layer.name]["kernel"] for layer in learner.network.head]
+
+
 def to_numpy(structure: Any) -> Any:
     """Returns the same structure with NumPy arrays in place of tensors and variables."""
     return tf.nest.map_structure(np.array, structure)

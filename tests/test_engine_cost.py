@@ -1,23 +1,21 @@
 """What a meta-step costs, counted: operations of the graph, and memory of a process."""
 
 import json
+import os
 import subprocess
 import sys
 
 import commands
 import tensorflow as tf
+from helpers import meta_gradient, newborn_learner
 
-from flp_tf import learners
-from flp_tf.config import Config
-from flp_tf.meta.objective import meta_gradient
 from flp_tf.tasks import TASKS
 
 
 def count_operations(meta_batch: int) -> int:
     """Returns the operations of a meta-step's graph, those of its loops' bodies included."""
-    config = Config(num_sines=2, lifetime=16, batch_size=4, query_size=4, network="8-8", num_plastic_layers=2).resolve()
-    task = TASKS["sine"].from_config(config)
-    learner = learners.build(config, task)
+    task = TASKS["sine"](num_sines=2, lifetime=16, batch_size=4, query_size=4)
+    learner = newborn_learner(task, network="8-8", num_plastic_layers=2)
     step = tf.function(lambda episode: meta_gradient(learner, task, episode, segment_length=4), autograph=False)
     graph = step.get_concrete_function(task.sample(0, tf.constant(0), meta_batch, "train")).graph.as_graph_def()
     return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
@@ -31,15 +29,22 @@ def test_meta_batch_of_16_launches_what_one_lifetime_does():
 def test_peak_memory_is_that_of_the_process_alone():
     """A child of a process that held much counts its own pages only; `getrusage` counts its parent's too."""
     held = bytearray(b"1") * (256 * 2**20)
-    code = "import sys; sys.path.insert(0, 'tools'); import benchmark; print(benchmark.peak_megabytes())"
+    code = "import sys; sys.path.insert(0, 'tools'); import measure; print(measure.peak_megabytes())"
     done = subprocess.run([sys.executable, "-c", code], cwd=commands.ROOT, capture_output=True, text=True, check=True)
     assert 1 < float(done.stdout) < len(held) / 2**20
 
 
 def peak_megabytes(engine: str, steps: int) -> float:
-    setting = {"task": "sine", "engine": engine, "num_plastic_layers": 2, "lifetime": steps, "meta_batch": 1}
-    command = [sys.executable, "tools/benchmark.py", f"--setting={json.dumps(setting)}", "--repeats=1"]
-    done = subprocess.run(command, cwd=commands.ROOT, capture_output=True, text=True, timeout=600, check=True)
+    row = {"task": "sine", "engine": engine, "num_plastic_layers": 2, "lifetime": steps, "meta_batch": 1, "repeats": 1}
+    done = subprocess.run(
+        [sys.executable, "tools/measure.py", json.dumps(row)],
+        cwd=commands.ROOT,
+        env=os.environ | {"PYTHONPATH": str(commands.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=True,
+    )
     return json.loads(done.stdout.strip().splitlines()[-1])["peak_mb"]
 
 

@@ -9,18 +9,19 @@ import tensorflow as tf
 from helpers import (
     CLASSIFICATION,
     REGRESSION,
+    SMALL,
     assert_close,
     build_learner,
     gradients_by_layer,
+    kernels_of,
+    meta_gradient,
     random_episode,
     to_numpy,
     weights_by_layer,
 )
 
 from flp_tf import lifetime
-from flp_tf.config import Config
-from flp_tf.learners.local import PRESYNAPTIC, SIGNALS
-from flp_tf.meta.objective import meta_gradient
+from flp_tf.learners.flp import PRESYNAPTIC, SIGNALS
 
 STEPS = 5
 # Flags that are also arguments of the reference.
@@ -64,8 +65,8 @@ def build(flags):
 
 def reference(weights, episode, i, flags):
     """Returns lifetime `i` of an episode by the reference, under the same flags."""
-    config = Config(**{"plasticity_scale": 0.05, "hidden_plasticity_factor": 1.0, **flags})
-    settings = {name: getattr(config, name) for name in SETTINGS if getattr(config, name) is not None}
+    flags = {**SMALL, "plasticity_scale": 0.05, **flags}
+    settings = {name: flags[name] for name in SETTINGS if name in flags}
     xs, ys = (part[:, i] for part in to_numpy(episode)[:2])
     return numpy_reference.lifetime(weights, xs, ys, **settings)
 
@@ -85,11 +86,12 @@ def assert_lifetimes_match(flags):
     learner = build(flags)
     episode = random_episode(task_of(flags), steps=STEPS)
     state, outputs = lifetime.run(learner, episode, trace=lambda t, state, x, y, new: learner.predict(state, x))
-    born = to_numpy(learner.initial_state())
+    first = to_numpy(kernels_of(learner, learner.initial_state()))
+    final = kernels_of(learner, state)
     for i in range(2):
         result = reference(to_numpy(weights_by_layer(learner)), episode, i, flags)
         assert_close(outputs[:, i], result.outputs)
-        for fast, expected, slow in zip(state, result.fast[-len(state) :], born, strict=True):
+        for fast, expected, slow in zip(final, result.fast[-len(final) :], first, strict=True):
             assert_close(fast[i], expected)
             assert np.max(np.abs(expected - slow)) > 1e-3, "the layer has to learn for the comparison to mean anything"
 

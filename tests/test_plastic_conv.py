@@ -6,14 +6,16 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import CLASSIFICATION, assert_close, build_learner, to_numpy
+from helpers import CLASSIFICATION, assert_close, build_learner, kernels_of, meta_gradient, to_numpy
 
 from flp_tf import lifetime, losses
 from flp_tf.feedback import DirectFeedback
 from flp_tf.layers import PlasticConv2D, PlasticDense
 from flp_tf.learners import FeedbackLearner, GradientLearner
-from flp_tf.meta.objective import compiled_meta_gradient, meta_gradient
-from flp_tf.networks import Network, parse
+from flp_tf.lifetime import engine
+from flp_tf.meta.devices import compiled_estimate
+from flp_tf.meta.estimators import Backprop
+from flp_tf.networks import build, parse
 from flp_tf.tasks import Episode
 
 WAYS = 3
@@ -26,7 +28,7 @@ def random(*shape, seed=0):
 
 
 def patches_of(maps, strides):
-    """The patches of `[..., height, width, channels]`, one loop a position, as rows."""
+    """The patches of `[..., height, width, channels]`, position by position, as rows."""
     *leading, height, width, channels = maps.shape
     positions = itertools.product(range(0, height - 2, strides), range(0, width - 2, strides))
     patches = [maps[..., i : i + 3, j : j + 3, :].reshape(*leading, 1, 9 * channels) for i, j in positions]
@@ -46,20 +48,21 @@ def test_conv_is_dense_on_patches(strides, lifetimes, jit_compile):
         layer.plasticity.assign(random(18, 4, seed=2))
     state = random(*lifetimes, 18, 4, seed=3)
     maps = random(*lifetimes, 2, 7, 6, 2, seed=4)
-    activity = tf.function(conv, jit_compile=jit_compile)(maps, state)
+    activity = tf.function(conv, jit_compile=jit_compile)(maps, {"kernel": state})
     patches = patches_of(maps, strides)
-    expected = dense(tf.constant(patches), tf.constant(state)).numpy()
+    expected = dense(tf.constant(patches), {"kernel": tf.constant(state)}).numpy()
     positions = (5, 4) if strides == 1 else (3, 2)
     assert activity.shape == (*lifetimes, 2, *positions, 4)
     np.testing.assert_allclose(activity.numpy().reshape(expected.shape), expected, atol=1e-12)
     post = random(*activity.shape, seed=5)
-    updated = tf.function(conv.update, jit_compile=jit_compile)(tf.constant(state), maps, post)
-    expected = dense.update(tf.constant(state), tf.constant(patches), tf.constant(post.reshape(expected.shape)))
-    np.testing.assert_allclose(updated, expected, atol=1e-12)
+    state = {"kernel": tf.constant(state)}
+    updated = tf.function(conv.update, jit_compile=jit_compile)(state, maps, post)
+    expected = dense.update(state, tf.constant(patches), tf.constant(post.reshape(expected.shape)))
+    np.testing.assert_allclose(updated["kernel"], expected["kernel"], atol=1e-12)
 
 
 @pytest.mark.parametrize("strides", [1, 2])
-def test_newborn_conv_is_a_convolution(strides):
+def test_conv_with_its_slow_weights_is_a_convolution(strides):
     layer = PlasticConv2D(4, strides=strides, activation="linear", dtype="float64")
     layer.build((None, 7, 6, 2))
     maps = random(2, 7, 6, 2)
@@ -70,7 +73,7 @@ def test_newborn_conv_is_a_convolution(strides):
 def test_feedback_reaches_every_position_of_a_conv():
     layer = PlasticConv2D(2, feedback=DirectFeedback(WAYS, strength=0.25, dtype="float64"), dtype="float64")
     layer.build((None, 5, 4, 1))
-    kernel, bias = layer.feedback.pathway_weights
+    kernel, bias = layer.feedback.kernels[0], layer.feedback.biases[0]
     bias.assign(random(*bias.shape))
     activity, signal = random(2, 6, 3, 2, 2, seed=1), random(2, 6, WAYS, seed=2)
     z = np.maximum(signal @ kernel.numpy() + bias.numpy(), 0).reshape(activity.shape)
@@ -82,15 +85,15 @@ def feedback_learner(num_plastic_layers):
         feedback = None if is_output else DirectFeedback(WAYS, dtype="float64")
         return {"feedback": feedback, "plasticity_scale": 0.1, "plasticity_init": 0.3}
 
-    network = Network(parse(NETWORK), (7, 7, 2), WAYS, num_plastic_layers, options, dtype="float64")
+    network = build(parse(NETWORK), (7, 7, 2), WAYS, num_plastic_layers, options, dtype="float64")
     return FeedbackLearner(network, signal="target", clamp_output=True)
 
 
 def test_feedback_exists_only_where_a_conv_is_plastic():
     for num_plastic_layers in (1, 2, 3, 4):
-        groups = feedback_learner(num_plastic_layers).parameter_groups()
-        assert len(groups["strength"]) == num_plastic_layers - 1
-        assert len(groups["feedback"]) == 2 * (num_plastic_layers - 1)
+        groups = feedback_learner(num_plastic_layers).groups()
+        assert len(groups.get("strength", {})) == num_plastic_layers - 1
+        assert len(groups.get("feedback", {})) == 2 * (num_plastic_layers - 1)
         assert len(groups["plasticity"]) == num_plastic_layers
 
 
@@ -131,7 +134,7 @@ def explicit_lifetime(learner, support_x, support_y):
             if i == 3:
                 post = y
             else:
-                kernel, bias = layer.feedback.pathway_weights
+                kernel, bias = layer.feedback.kernels[0], layer.feedback.biases[0]
                 z = tf.reshape(tf.nn.relu(y @ kernel.value + bias.value), h[i + 1].shape)
                 post = (1 - layer.feedback.strength.value) * h[i + 1] + layer.feedback.strength.value * z
             if i < 2:
@@ -157,7 +160,7 @@ def explicit_lifetime(learner, support_x, support_y):
 def test_meta_gradients_equal_those_of_an_explicit_loop(num_plastic_layers, segment_length, jit_compile):
     learner = feedback_learner(num_plastic_layers)
     data = episode(steps=5, lifetimes=2)
-    variables = [weight.value for weight in learner.meta_parameters]
+    variables = [weight.value for weight in learner.trainable.values()]
 
     def engine(data):
         with tf.GradientTape() as tape:
@@ -176,29 +179,30 @@ def test_meta_gradients_equal_those_of_an_explicit_loop(num_plastic_layers, segm
     expected = tape.gradient(expected_loss, variables)
     loss, gradients = tf.function(engine, jit_compile=jit_compile, autograph=False)(data)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)
-    for weight, actual, wanted in zip(learner.meta_parameters, gradients, expected):
-        assert np.abs(wanted).max() > 0, weight.path
-        np.testing.assert_allclose(actual, wanted, rtol=1e-8, atol=1e-10, err_msg=weight.path)
+    for path, actual, wanted in zip(learner.trainable, gradients, expected, strict=True):
+        assert np.abs(wanted).max() > 0, path
+        np.testing.assert_allclose(actual, wanted, rtol=1e-8, atol=1e-10, err_msg=path)
 
 
 @pytest.mark.parametrize("method", ["flp", "gradient"])
 @pytest.mark.parametrize("trunk", ["apart", "within"])
 def test_convolutional_trunk_outside_of_xla(method, trunk, float64, monkeypatch):
     """A hoisted one is TensorFlow's own; either way the meta-gradient is that of the plain loop."""
-    monkeypatch.setattr(lifetime, "HOISTED_BYTES", math.inf if trunk == "apart" else 0)
+    monkeypatch.setattr(engine, "HOISTED_BYTES", math.inf if trunk == "apart" else 0)
     learner = build_learner(CLASSIFICATION._replace(input_shape=(7, 7, 2)), method=method, network=NETWORK)
     data = episode(steps=5, lifetimes=2)
     expected = meta_gradient(learner, CLASSIFICATION, data, lifetime.PLAIN)
-    function = compiled_meta_gradient(learner, CLASSIFICATION, segment_length=2)
-    operations = {operation.type for operation in function.get_concrete_function(data).graph.get_operations()}
+    seed = tf.zeros([2], tf.int32)
+    function = compiled_estimate(Backprop(segment_length=2), learner, CLASSIFICATION)
+    operations = {operation.type for operation in function.get_concrete_function(data, seed).graph.get_operations()}
     assert ("Conv2D" in operations) == (trunk == "apart")
-    assert all(np.any(gradient) for gradient in expected.gradients)
-    assert_close(to_numpy(function(data)), to_numpy(expected))
+    assert all(np.any(gradient) for gradient in tf.nest.flatten(expected.gradients))
+    assert_close(to_numpy(function(data, seed)), to_numpy(expected))
 
 
 def test_gradient_method_descends_through_plastic_convolutions():
     options = {"plasticity_scale": 0.1, "plasticity_init": 1.0}
-    network = Network(parse(NETWORK), (7, 7, 2), WAYS, 4, lambda is_output: options, dtype="float64")
+    network = build(parse(NETWORK), (7, 7, 2), WAYS, 4, lambda is_output: options, dtype="float64")
     learner = GradientLearner(network, losses.cross_entropy)
     data = episode(steps=1, lifetimes=1)
     state = lifetime.run(learner, data).state
@@ -207,7 +211,7 @@ def test_gradient_method_descends_through_plastic_convolutions():
         tape.watch(weights)
         outputs = forward(weights, [layer.bias.value for layer in network.head], data.support_x[0, 0])[-1]
         loss = losses.cross_entropy(outputs, data.support_y[0, 0])
-    for fast, weight, gradient in zip(state, weights, tape.gradient(loss, weights)):
+    for fast, weight, gradient in zip(kernels_of(learner, state), weights, tape.gradient(loss, weights), strict=True):
         np.testing.assert_allclose(tf.reshape(fast[0], weight.shape), weight - 0.1 * gradient, atol=1e-12)
 
 
@@ -215,4 +219,4 @@ def test_gradient_method_descends_through_plastic_convolutions():
 @pytest.mark.parametrize("num_plastic_layers", [1, 3])
 def test_convolution_without_a_large_enough_map_is_refused(network, input_shape, num_plastic_layers):
     with pytest.raises(ValueError, match="--network: convolution . gets inputs of .*at least 3x3"):
-        Network(parse(network), input_shape, WAYS, num_plastic_layers)
+        build(parse(network), input_shape, WAYS, num_plastic_layers)
