@@ -1,1 +1,1 @@
-"""The outer loop: meta-training through whole lifetimes (paper, section 4)."""
+"""The outer loop: meta-training through whole lifetimes (paper, section 4.1)."""

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
+
 
 def strategy(name: str) -> tf.distribute.Strategy:
     """Returns the strategy of `--distribution`; call it before any other TensorFlow work.

@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from flp_tf import lifetime
 from flp_tf.learners.base import Learner
-from flp_tf.meta.objective import query
 from flp_tf.tasks.base import Episode, Task
 
 # Lifetimes that run side by side; results do not depend on it.
@@ -57,14 +56,14 @@ def over_lifetimes(function: Callable[[Episode], Any], task: Task, seed: int, ep
         function: maps an `Episode` of several lifetimes to a structure of tensors
             `[lifetimes, ...]`.
         task: gives the episodes.
-        seed: of the episodes.
+        seed: of the episodes. Another seed does not compile anything again.
         episodes: how many lifetimes.
         split: which split they are drawn from.
 
     Returns:
         The structure with arrays `[episodes, ...]`.
     """
-    count = math.gcd(episodes, LIFETIMES_AT_ONCE)
+    count, seed = math.gcd(episodes, LIFETIMES_AT_ONCE), tf.constant(seed, tf.int32)
     parts = [function(task.compiled_sample(seed, tf.constant(i), count, split)) for i in range(0, episodes, count)]
     return tf.nest.map_structure(lambda *tensors: np.concatenate([tensor.numpy() for tensor in tensors]), *parts)
 
@@ -92,9 +91,9 @@ class Evaluator:
 
 def _errors(learner: Learner, task: Task, episode: Episode) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the fields of `Evaluation` for a meta-batch."""
-    state = learner.initial_state(episode.query_x.shape[0])
-    before = query(learner, state, episode)
+    state = learner.initial_state(episode.seed)
+    before = lifetime.query(learner, state, episode)
     state = lifetime.run(learner, episode, state=state).state
-    after = query(learner, state, episode)
+    after = lifetime.query(learner, state, episode)
     y = episode.query_y
     return task.error(after, y), task.error(before, y), task.concept_errors(after, y)

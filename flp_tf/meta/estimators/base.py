@@ -1,0 +1,67 @@
+"""The contract of an estimator: the loss of a meta-batch of lifetimes, and its gradient."""
+
+import abc
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from flp_tf.learners.base import Learner
+from flp_tf.tasks.base import Episode, Task
+
+
+class Estimate(NamedTuple):
+    """What one outer step needs.
+
+    Attributes:
+        loss: the query loss, mean over lifetimes, plus the learner's penalty; a scalar.
+        error: the query error in the task's unit, mean over lifetimes; a scalar.
+        gradients: `{group: {path: tensor}}`, one tensor per trainable weight of the
+            learner, nested as `Learner.groups` is.
+    """
+
+    loss: tf.Tensor
+    error: tf.Tensor
+    gradients: dict[str, dict[str, tf.Tensor]]
+
+
+class Estimator(abc.ABC):
+    """Estimates the gradient of the expected query loss by all trainable weights.
+
+    Attributes:
+        separable: whether the estimate of a meta-batch is the mean of those of its
+            lifetimes. If so, lifetimes may run one after the other or on several devices.
+    """
+
+    separable = True
+
+    def build(self, learner: Learner, task: Task, lifetimes: int) -> None:  # noqa: B027 (most have no state)
+        """Makes the state that the estimator keeps between outer steps, if any.
+
+        Args:
+            learner: the learner.
+            task: the task.
+            lifetimes: of a meta-batch, on one device.
+        """
+
+    @property
+    def variables(self) -> dict[str, tf.Variable]:
+        """The state that is kept between outer steps, by name; checkpoints have it."""
+        return {}
+
+    @abc.abstractmethod
+    def estimate(self, learner: Learner, task: Task, episode: Episode, seed: tf.Tensor) -> Estimate:
+        """Returns the estimate of a meta-batch; called inside `tf.function`.
+
+        Args:
+            learner: the learner.
+            task: gives loss and error.
+            episode: the data, from `Task.sample`.
+            seed: stateless seed, int32 `[2]`; whatever the estimator draws comes from it.
+        """
+
+
+def weights_of(learner: Learner) -> dict[str, dict[str, Any]]:
+    """Returns the trainable weights as TensorFlow variables, nested as `Learner.groups` is."""
+    return {
+        group: {path: weight.value for path, weight in weights.items()} for group, weights in learner.groups().items()
+    }

@@ -1,0 +1,248 @@
+"""Outer optimizers: one per group of meta-learned weights, each with its own rate.
+
+They are those of `keras.optimizers`. The paper uses Adam for every group (appendix B).
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from flp_tf.component import GROUPS
+from flp_tf.errors import InputError
+from flp_tf.registry import option
+
+SCHEDULES = ("constant", "cosine")
+# Rate at the end of a cosine schedule, relative to the rate at its start.
+LAST_RATE = 0.01
+# The weights of each group, in the words of the paper.
+WEIGHTS = {
+    "slow": "W and b",
+    "feedback": "the feedback pathway (B and c)",
+    "plasticity": "a, where alpha = plasticity_scale * a",
+    "strength": "beta",
+    "rule": "the plasticity rule",
+    "initial": "the distribution of the initial plastic weights",
+}
+
+
+class Kind(NamedTuple):
+    """A kind of optimizer.
+
+    Attributes:
+        make: `make(learning_rate=..., weight_decay=...) -> keras.optimizers.Optimizer`.
+        decays: whether `--weight_decay` applies to it.
+    """
+
+    make: Callable[..., keras.optimizers.Optimizer]
+    decays: bool = False
+
+
+def _kinds() -> dict[str, Kind]:
+    """Returns the optimizers of the installed Keras.
+
+    Left out are those that have no rate of their own (Adadelta), that only save memory
+    (Adafactor), that are for sparse features (Adagrad, Ftrl), and Nadam, which has
+    a variable without a name and with another value on each device. ScheduleFreeAdamW and
+    `use_ema` are left out because the weights to evaluate and to save are averages of those
+    that are trained. With TensorFlow, ScheduleFreeAdamW of Keras 3.15 does not follow its
+    paper, either: it recovers the average from the new `momentum` instead of the old one.
+    """
+    optimizers = keras.optimizers
+    kinds = {
+        "adam": Kind(optimizers.Adam),
+        # Keras' AdamW is its Adam with weight decay, but refuses to be without.
+        "adamw": Kind(optimizers.Adam, decays=True),
+        "adamax": Kind(optimizers.Adamax),
+        "lamb": Kind(optimizers.Lamb, decays=True),
+        "lion": Kind(optimizers.Lion, decays=True),
+        "momentum": Kind(functools.partial(optimizers.SGD, momentum=0.9, nesterov=True), decays=True),
+        "rmsprop": Kind(optimizers.RMSprop),
+        "sgd": Kind(optimizers.SGD, decays=True),
+    }
+    # Muon of Keras 3.12 fails with TensorFlow and scales its steps otherwise.
+    if "rms_rate" in inspect.signature(getattr(optimizers, "Muon", int)).parameters:
+        kinds["muon"] = Kind(_muon, decays=True)
+    return kinds
+
+
+def _muon(learning_rate: Callable, weight_decay: float | None) -> keras.optimizers.Optimizer:
+    """Returns `keras.optimizers.Muon` (Jordan et al. 2024, Liu et al. 2025, arXiv:2502.16982).
+
+    For a matrix `[n, m]` with gradient `g`:
+
+        M <- 0.95 M + g
+        W <- W - rate * 0.2 * sqrt(max(n, m)) * orthogonalize(g + 0.95 M)
+
+    `orthogonalize` is five Newton-Schulz steps, which bring all singular values near 1.
+    All other weights, biases and kernels of convolutions included, are trained by Adam at
+    the same rate. The arguments are given in full, so that Keras' defaults, which have
+    changed, do not matter.
+    """
+    return _Muon(
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        momentum=0.95,
+        nesterov=True,
+        ns_steps=5,
+        rms_rate=0.2,
+        adam_lr_ratio=1,
+        exclude_embeddings=False,
+        name="muon",
+    )
+
+
+class _Muon(getattr(keras.optimizers, "Muon", keras.optimizers.Optimizer)):
+    """Muon with one weight decay for all weights, which also works on several devices."""
+
+    # Muon's own assigns to a variable of all devices on one of them, which TensorFlow refuses.
+    _apply_weight_decay = keras.optimizers.Optimizer._apply_weight_decay
+
+
+# What `--GROUP_optimizer` can be. Another one is a line: `OPTIMIZERS["mine"] = Kind(Mine)`.
+OPTIMIZERS: dict[str, Kind] = _kinds()
+
+
+def _group_fields() -> list[tuple]:
+    """Returns the fields `GROUP_rate` and `GROUP_optimizer` of every group."""
+    fields = []
+    for group in GROUPS:
+        rate = option(1e-4, f"Outer learning rate of {WEIGHTS[group]}.", least=0)
+        optimizer = option("adam", f"Outer optimizer of {WEIGHTS[group]}.", legal=OPTIMIZERS)
+        fields += [(f"{group}_rate", float, rate), (f"{group}_optimizer", str, optimizer)]
+    return fields
+
+
+# `slow_rate: float`, `slow_optimizer: str` and so on for all of `GROUPS`.
+GroupOptions = dataclasses.make_dataclass("GroupOptions", _group_fields(), frozen=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerOptions(GroupOptions):
+    """Options of all outer optimizers: those below, and a rate and an optimizer per group."""
+
+    weight_decay: float = option(
+        0.0, "Decoupled weight decay, relative to the rate, in groups whose optimizer has it.", least=0
+    )
+    schedule: str = option("constant", "Course of the rates over the episodes.", legal=SCHEDULES)
+    warmup_steps: int = option(0, "Outer steps over which the rates rise linearly from 0.", least=0)
+    clip_norm: float = option(0.0, "Clip the meta-gradient of each group to this norm; 0 does not.", least=0)
+
+    def rate(self, group: str) -> float:
+        """Returns the outer learning rate of a group."""
+        return getattr(self, f"{group}_rate")
+
+    def optimizer(self, group: str) -> str:
+        """Returns the name of a group's optimizer."""
+        return getattr(self, f"{group}_optimizer")
+
+
+def schedule(options: OptimizerOptions, rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Returns a rate's course: linear warm-up, then constant or cosine to 1 %.
+
+    Args:
+        options: warm-up and kind of schedule.
+        rate: the rate after the warm-up.
+        steps: outer steps of the whole run.
+    """
+    warmup = options.warmup_steps
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else rate,
+        decay_steps=max(steps - warmup, 1),
+        alpha=LAST_RATE if options.schedule == "cosine" else 1.0,
+        warmup_target=rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+class Optimizers:
+    """One optimizer per group of weights.
+
+    Gradients are nested as the weights are: `{group: {path: tensor}}`.
+
+    Args:
+        groups: the weights by group and path, from `Learner.groups`.
+        options: rates, optimizers, weight decay, schedule, warm-up and clipping.
+        steps: outer steps of the whole run, for the schedule.
+
+    Attributes:
+        groups: the groups that have weights.
+        optimizers: the Keras optimizer of each of them.
+        variables: all state by name, such as `slow/iteration` or
+            `slow/momentum/network/layers/layer_1/kernel`: group, the optimizer's name for
+            it, and the path of the weight.
+
+    Raises:
+        InputError: if there is weight decay, and no group's optimizer has it.
+    """
+
+    def __init__(self, groups: Mapping[str, Mapping[str, keras.Variable]], options: OptimizerOptions, steps: int):
+        self.groups = {group: dict(weights) for group, weights in groups.items() if weights}
+        self.clip_norm = options.clip_norm
+        _check_weight_decay(self.groups, options)
+        self.optimizers: dict[str, keras.optimizers.Optimizer] = {}
+        self.variables: dict[str, tf.Variable] = {}
+        for group, weights in self.groups.items():
+            kind = OPTIMIZERS[options.optimizer(group)]
+            decay = options.weight_decay if kind.decays else 0.0
+            rate = schedule(options, options.rate(group), steps)
+            optimizer = self.optimizers[group] = kind.make(learning_rate=rate, weight_decay=decay or None)
+            self.variables |= {f"{group}/{name}": variable for name, variable in _build(optimizer, weights).items()}
+
+    def norms(self, gradients: Mapping[str, Mapping[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
+        """Returns the norm of each group's gradient, before clipping."""
+        return {group: tf.linalg.global_norm(self._ordered(group, gradients)) for group in self.groups}
+
+    def apply(self, gradients: Mapping[str, Mapping[str, tf.Tensor]]) -> None:
+        """Takes one outer step; clips each group to `clip_norm` by itself.
+
+        Args:
+            gradients: the mean over replicas, by group and path.
+        """
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        for group, optimizer in self.optimizers.items():
+            part = self._ordered(group, gradients)
+            if self.clip_norm:
+                part, _ = tf.clip_by_global_norm(part, self.clip_norm)
+            # Keras sums over replicas once more.
+            optimizer.apply([gradient / replicas for gradient in part])
+
+    def _ordered(self, group: str, gradients: Mapping[str, Mapping[str, tf.Tensor]]) -> list[tf.Tensor]:
+        return [gradients[group][path] for path in self.groups[group]]
+
+
+def _check_weight_decay(groups: Mapping[str, object], options: OptimizerOptions) -> None:
+    """Raises InputError if there is weight decay that no group's optimizer has."""
+    names = {group: options.optimizer(group) for group in groups}
+    if options.weight_decay and not any(OPTIMIZERS[name].decays for name in names.values()):
+        flags = ", ".join(f"--{group}_optimizer={name}" for group, name in names.items())
+        legal = ", ".join(sorted(name for name, kind in OPTIMIZERS.items() if kind.decays))
+        raise InputError(
+            f"--weight_decay={options.weight_decay:g} does not go with {flags}; optimizers with weight decay: {legal}"
+        )
+
+
+def _build(optimizer: keras.optimizers.Optimizer, weights: Mapping[str, keras.Variable]) -> dict[str, tf.Variable]:
+    """Builds an optimizer; returns its variables by name.
+
+    Keras names a variable after the name of its weight, which need not be unique. Here it is
+    `SLOT/PATH`, such as `momentum/network/layers/layer_1/kernel`, and `iteration` for the
+    counter, which has no weight.
+    """
+    paths = {id(weight): path for path, weight in weights.items()}
+    names: dict[int, str] = {}
+    add = optimizer.add_variable_from_reference
+
+    def recording(reference_variable, name=None, initializer="zeros"):
+        variable = add(reference_variable, name=name, initializer=initializer)
+        names[id(variable)] = f"{name}/{paths[id(reference_variable)]}"
+        return variable
+
+    optimizer.add_variable_from_reference = recording
+    optimizer.build(list(weights.values()))
+    del optimizer.add_variable_from_reference
+    return {names.get(id(variable), variable.name): variable.value for variable in optimizer.variables}

@@ -1,0 +1,61 @@
+"""Options of the outer loop and of the machine that runs it."""
+
+import dataclasses
+from typing import NamedTuple
+
+from flp_tf.errors import InputError
+from flp_tf.meta.distribution import DISTRIBUTIONS
+from flp_tf.meta.optimizers import OptimizerOptions
+from flp_tf.registry import option
+
+
+@dataclasses.dataclass(frozen=True)
+class OuterLoop(OptimizerOptions):
+    """Options of meta-training (paper, section 4.1)."""
+
+    episodes: int = option(20_000, "Lifetimes of meta-training.", least=1)
+    meta_batch: int = option(1, "Lifetimes of one outer step.", least=1)
+    curriculum: str = option("", "Shorter lifetimes at first, as LENGTH:EPISODES,..., such as 40:2000,100:4000.")
+    max_skipped: int = option(20, "Stop after this many non-finite meta-gradients in a row.", incidental=True, least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+    """Options of how lifetimes are computed; what is learned does not depend on them."""
+
+    jit_compile: bool = option(True, "Compile lifetimes with XLA.", incidental=True)
+    distribution: str = option("none", "Devices that share a meta-batch.", legal=DISTRIBUTIONS, incidental=True)
+
+
+class Phase(NamedTuple):
+    """A part of the curriculum.
+
+    Attributes:
+        start: its first episode.
+        steps: inner steps of its lifetimes; 0 for those of the task.
+    """
+
+    start: int
+    steps: int
+
+
+def phases(outer: OuterLoop) -> list[Phase]:
+    """Returns the parts of the curriculum; the last has the task's own lifetimes.
+
+    Raises:
+        InputError: if `--curriculum` cannot be read.
+    """
+    found, start = [], 0
+    for part in filter(None, outer.curriculum.split(",")):
+        length, _, episodes = part.partition(":")
+        if not (_is_positive(length) and _is_positive(episodes)):
+            raise InputError(
+                f"--curriculum={outer.curriculum} cannot be read; legal is LENGTH:EPISODES,..., such as 40:2000"
+            )
+        found.append(Phase(start, int(length)))
+        start += int(episodes)
+    return [*found, Phase(start, 0)]
+
+
+def _is_positive(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and int(text) > 0
