@@ -13,6 +13,9 @@ from helpers import (
     assert_close,
     build_learner,
     gradients_by_layer,
+    in_order,
+    kernels_of,
+    meta_gradient,
     newborn_learner,
     random_episode,
     to_numpy,
@@ -20,8 +23,8 @@ from helpers import (
 )
 
 from flp_tf import losses
+from flp_tf.component import GROUPS
 from flp_tf.learners import FeedbackLearner
-from flp_tf.meta.objective import meta_gradient
 
 LOSSES = {
     "regression": (REGRESSION, numpy_reference.mean_squared_error),
@@ -31,9 +34,9 @@ LOSSES = {
 
 def one_step(learner, episode):
     """Returns the fast weights before and after the first inner step, by layer."""
-    state = learner.initial_state(episode.support_x.shape[1])
+    state = learner.initial_state(episode.seed)
     after = learner.learn(state, learner.encode(episode.support_x[0]), episode.support_y[0])
-    return to_numpy(state), to_numpy(after)
+    return tuple(to_numpy(kernels_of(learner, state))), tuple(to_numpy(kernels_of(learner, after)))
 
 
 @pytest.mark.parametrize("kind", LOSSES)
@@ -65,7 +68,7 @@ def test_gradient_step(name, num_plastic_layers, kind, float64):
 def autodiff_of_a_loop(learner, episode, second_order):
     """Returns meta-gradients of gradient descent written out in Python, without the library's layers."""
     layers = weights_by_layer(learner)
-    support_x, support_y, query_x, query_y = (part[:, 0] if i < 2 else part[0] for i, part in enumerate(episode))
+    support_x, support_y, query_x, query_y = (part[:, 0] if i < 2 else part[0] for i, part in enumerate(episode[:4]))
 
     def forward(kernels, x):
         for i, (kernel, layer) in enumerate(zip(kernels, layers)):
@@ -89,7 +92,7 @@ def autodiff_of_a_loop(learner, episode, second_order):
             first = len(kernels) - len(plastic)
             kernels[first:] = [w - rate * g for w, rate, g in zip(plastic, rates[first:], gradients)]
         value = loss(kernels, query_x, query_y)
-    return tape.gradient(value, [weight.value for weight in learner.meta_parameters])
+    return tape.gradient(value, [weight.value for weight in learner.trainable.values()])
 
 
 @pytest.mark.parametrize("num_plastic_layers", [1, 3])
@@ -98,7 +101,7 @@ def test_gradient_meta_gradients(second_order, num_plastic_layers, float64):
     """Meta-gradients of both orders against autodiff of an explicit loop; they are not the same."""
     learner = build_learner(method="gradient", second_order=second_order, num_plastic_layers=num_plastic_layers)
     episode = random_episode().lifetime(0)
-    gradients = meta_gradient(learner, REGRESSION, episode, 3).gradients
+    gradients = in_order(learner, meta_gradient(learner, REGRESSION, episode, 3).gradients)
     assert_close(gradients, autodiff_of_a_loop(learner, episode, second_order))
     other = autodiff_of_a_loop(learner, episode, not second_order)
     assert max(np.max(np.abs(one - two)) for one, two in zip(gradients, other)) > 1e-3
@@ -110,7 +113,7 @@ def test_second_order_by_finite_differences(float64):
     episode = random_episode(steps=1).lifetime(0)
     weights = to_numpy(weights_by_layer(learner))
     x, y = (part[0, 0].numpy() for part in episode[:2])
-    query_x, query_y = (part[0].numpy() for part in episode[2:])
+    query_x, query_y = (part[0].numpy() for part in episode[2:4])
 
     def loss(weights):
         # The output layer is linear: its inner gradient stands on one line.
@@ -129,7 +132,7 @@ def test_second_order_by_finite_differences(float64):
 def test_oml_has_one_fixed_rate(float64):
     """Its steps are those of gradient descent at `--inner_rate`, which no outer step moves."""
     oml = build_learner(method="oml", inner_rate=0.02)
-    assert not oml.parameter_groups()["plasticity"]
+    assert "plasticity" not in oml.groups()
     assert [layer.alpha.shape for layer in oml.network.head] == [(1, 1), (1, 1)]
     gradient = build_learner(method="gradient", inner_rate=0.02)
     for one, other in zip(weights_by_layer(oml), weights_by_layer(gradient)):
@@ -155,11 +158,12 @@ def test_dfa_keeps_its_feedback_weights():
     dfa, flp = build_learner(method="dfa"), build_learner(method="flp")
     pathways = [layer.feedback for layer in dfa.network.head]
     fixed = [weight for pathway in pathways for weight in pathway.kernels]
-    learned = {id(weight) for weight in dfa.meta_parameters}
+    learned = {id(weight) for weight in dfa.trainable.values()}
     assert len(fixed) == 2 and not learned & {id(weight) for weight in fixed}
-    assert len(dfa.meta_parameters) == len(flp.meta_parameters) - len(fixed)
-    groups = dfa.parameter_groups()
-    assert [id(weight) for weight in groups["feedback"]] == [id(c) for pathway in pathways for c in pathway.biases]
+    assert len(dfa.trainable) == len(flp.trainable) - len(fixed)
+    assert dfa.variables.keys() == flp.variables.keys()
+    groups = dfa.groups()
+    assert [id(weight) for weight in groups["feedback"].values()] == [id(c) for p in pathways for c in p.biases]
     assert len(groups["strength"]) == len(groups["plasticity"]) == 2
     episode = random_episode(dtype="float32")
     before = one_step(dfa, episode)[1]
@@ -183,21 +187,22 @@ def test_feature_reuse_changes_the_output_alone():
 @pytest.mark.parametrize("num_plastic_layers", [1, 2, 3])
 @pytest.mark.parametrize("name", METHODS)
 def test_groups_cover_each_weight_once(name, num_plastic_layers, clamp_output):
-    """The groups hold every trainable weight of the network once, and nothing else."""
+    """The groups hold every trainable weight of the network once, and nothing else; none is empty."""
     flags = {**METHODS[name], "num_plastic_layers": num_plastic_layers, "clamp_output": clamp_output}
     learner = build_learner(**flags)
-    groups = learner.parameter_groups()
-    assert list(groups) == ["slow", "feedback", "plasticity", "strength"]
-    grouped = [id(weight) for weights in groups.values() for weight in weights]
-    assert [id(weight) for weight in learner.meta_parameters] == grouped
+    groups = learner.groups()
+    assert list(groups) == [name for name in GROUPS if name in groups] and all(groups.values())
+    paths = [path for weights in groups.values() for path in weights]
+    assert sorted(paths) == sorted(learner.trainable)
+    grouped = [id(weight) for weights in groups.values() for weight in weights.values()]
     assert len(set(grouped)) == len(grouped)
     assert set(grouped) == {id(weight) for weight in learner.network.trainable_weights}
     assert len(groups["slow"]) == 6
     local = name in ("flp", "feature_reuse", "dfa")
     pathways = num_plastic_layers - clamp_output if local else 0
-    assert len(groups["strength"]) == pathways
-    assert len(groups["feedback"]) == (pathways if name == "dfa" else 2 * pathways)
-    assert len(groups["plasticity"]) == (0 if name == "oml" else num_plastic_layers)
+    assert len(groups.get("strength", {})) == pathways
+    assert len(groups.get("feedback", {})) == (pathways if name == "dfa" else 2 * pathways)
+    assert len(groups.get("plasticity", {})) == (0 if name == "oml" else num_plastic_layers)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -205,20 +210,21 @@ def test_every_meta_parameter_matters(name, float64):
     """Every weight of every group has a meta-gradient that is not zero."""
     learner = build_learner(**METHODS[name])
     gradients = meta_gradient(learner, REGRESSION, random_episode()).gradients
-    for weight, gradient in zip(learner.meta_parameters, gradients, strict=True):
-        assert np.any(gradient), weight.path
+    for path, gradient in zip(learner.trainable, in_order(learner, gradients), strict=True):
+        assert np.any(gradient), path
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_initial_weights_follow_from_the_seed(name):
     """The same `--seed` gives the same weights to the last bit, another one others."""
-    weights = [to_numpy(newborn_learner(seed=seed, **METHODS[name]).network.weights) for seed in (7, 7, 8)]
+    weights = [to_numpy(newborn_learner(seed=seed, **METHODS[name]).variables) for seed in (7, 7, 8)]
     assert_close(weights[0], weights[1], tolerance=0)
-    assert all(np.any(one != other) for one, other in zip(weights[0], weights[2]) if one.ndim == 2 and one.std())
+    drawn = [path for path, weight in weights[0].items() if weight.ndim == 2 and weight.std()]
+    assert len(drawn) >= 3 and all(np.any(weights[0][path] != weights[2][path]) for path in drawn)
 
 
 def test_published_initial_weights():
-    """He-normal `W` and `B`, zero biases, `alpha` 0 and `beta` 0.5 (paper, appendix A)."""
+    """He-normal `W` and `B`, zero biases, `alpha` 0 and `beta` 0.5 (paper, appendix B)."""
     learner = newborn_learner(network="200-300", num_plastic_layers=3, feedback_units=(100,))
     for layer in weights_by_layer(learner):
         for kernel in (layer["W"], *layer["B"]):

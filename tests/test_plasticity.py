@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from helpers import assert_close
 
-from flp_tf.feedback import DirectFeedback, Feedback
+from flp_tf.feedback import DirectFeedback, Pathway
 from flp_tf.layers import PlasticDense
-from flp_tf.plasticity import RULES
+from flp_tf.plasticity import RULES, Rule
 
 KERNEL = (4, 3)
 
@@ -28,7 +28,7 @@ def random(*shape, seed=0):
 def test_rules(rule, lifetimes):
     """A rule's direction against sums over samples and synapses, lifetime by lifetime."""
     kernel, pre, post = random(*lifetimes, 4, 3), random(*lifetimes, 5, 4, seed=1), random(*lifetimes, 5, 3, seed=2)
-    direction = RULES[rule](*map(tf.constant, (kernel, pre, post)))
+    direction = RULES[rule](dtype="float64")(*map(tf.constant, (kernel, pre, post)))
     assert direction.shape == kernel.shape
     for i in np.ndindex(lifetimes):
         assert_close(direction[i], numpy_reference.local_update(rule, kernel[i], pre[i], post[i]))
@@ -42,7 +42,7 @@ def test_granularity(granularity):
     assert layer.plasticity.shape == shape
     layer.plasticity.assign(random(*shape))
     state, pre, post = random(2, 4, 3), random(2, 5, 4, seed=1), random(2, 5, 3, seed=2)
-    new = layer.update(tf.constant(state), tf.constant(pre), tf.constant(post))
+    new = layer.update({"kernel": tf.constant(state)}, tf.constant(pre), tf.constant(post))["kernel"]
     for n, i, j in np.ndindex(2, 4, 3):
         alpha = 0.5 * layer.plasticity.numpy()[i if granularity == "per_synapse" else 0, j if shape[1] == 3 else 0]
         assert_close(new[n, i, j], state[n, i, j] + alpha * np.sum(pre[n, :, i] * post[n, :, j]))
@@ -56,9 +56,10 @@ def test_oja_finds_the_first_principal_component():
     for _ in range(300):
         state = layer.update(state, x, layer(x, state))
     _, vectors = np.linalg.eigh(x.numpy().T @ x.numpy())
-    assert np.linalg.norm(layer.get_initial_state()) != pytest.approx(1, abs=0.1)
-    assert np.linalg.norm(state) == pytest.approx(1, abs=1e-9)
-    assert abs(float(vectors[:, -1] @ state.numpy()[:, 0])) == pytest.approx(1, abs=1e-9)
+    kernel = state["kernel"].numpy()
+    assert np.linalg.norm(layer.get_initial_state()["kernel"]) != pytest.approx(1, abs=0.1)
+    assert np.linalg.norm(kernel) == pytest.approx(1, abs=1e-9)
+    assert abs(float(vectors[:, -1] @ kernel[:, 0])) == pytest.approx(1, abs=1e-9)
 
 
 def test_oja_under_constant_activity():
@@ -70,7 +71,8 @@ def test_oja_under_constant_activity():
         state = layer.update(state, tf.constant(pre), tf.constant(post))
     decay = np.sum(post**2, 0)
     fixed = pre.T @ post / decay
-    assert_close(state, fixed + (1 - 2**-7 * decay) ** 20 * (layer.get_initial_state().numpy() - fixed))
+    first = layer.get_initial_state()["kernel"].numpy()
+    assert_close(state["kernel"], fixed + (1 - 2**-7 * decay) ** 20 * (first - fixed))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
@@ -95,7 +97,7 @@ def test_call():
     layer = dense()
     layer.bias.assign(random(3, seed=3))
     x, state = random(2, 5, 4), random(2, 4, 3, seed=1)
-    activity = layer(tf.constant(x), tf.constant(state))
+    activity = layer(tf.constant(x), {"kernel": tf.constant(state)})
     for i in range(2):
         assert_close(activity[i], np.maximum(x[i] @ state[i] + layer.bias.numpy(), 0))
 
@@ -106,7 +108,7 @@ def test_maps_are_flattened():
     layer.build((None, 2, 3, 2))
     maps, state = random(4, 5, 2, 3, 2), random(4, 12, 3, seed=1)
     flat = maps.reshape(4, 5, 12)
-    assert_close(layer(tf.constant(maps), tf.constant(state)), np.maximum(flat @ state, 0))
+    assert_close(layer(tf.constant(maps), {"kernel": tf.constant(state)}), np.maximum(flat @ state, 0))
     assert_close(layer.presynaptic(tf.constant(maps)), flat)
 
 
@@ -115,9 +117,9 @@ def test_nothing_is_assigned():
     layer = dense(plasticity_init=0.1, feedback=DirectFeedback(2, dtype="float64"))
     before = [weight.numpy().copy() for weight in layer.weights]
     state = layer.get_initial_state()
-    assert_close(state, layer.kernel.numpy(), tolerance=0)
+    assert_close(state, {"kernel": layer.kernel.numpy()}, tolerance=0)
     new = layer.update(state, tf.constant(random(5, 4)), tf.constant(random(5, 3)))
-    assert np.all(new != state)
+    assert np.all(new["kernel"] != state["kernel"])
     assert_close([weight.numpy() for weight in layer.weights], before, tolerance=0)
 
 
@@ -126,8 +128,14 @@ def test_unknown_granularity():
         PlasticDense(3, granularity="per_cell")
 
 
-def test_feedback_without_a_pathway_says_what_is_missing():
-    layer = Feedback(2)
+def test_pathway_without_its_method_says_what_is_missing():
+    layer = Pathway(2)
     layer.build((3,))
-    with pytest.raises(TypeError, match=r"Feedback does not define pathway\(signal\)"):
+    with pytest.raises(TypeError, match=r"Pathway does not define pathway\(signal, above, state\)"):
         layer(tf.zeros((5, 3)), tf.zeros((5, 2)))
+
+
+def test_rule_without_its_method_says_what_is_missing():
+    layer = dense(rule=Rule(dtype="float64"))
+    with pytest.raises(TypeError, match=r"Rule does not define call\(kernel, pre, post\)"):
+        layer.update(layer.get_initial_state(), tf.constant(random(5, 4)), tf.constant(random(5, 3)))
