@@ -15,8 +15,13 @@ GROUPS = ("slow", "feedback", "plasticity", "strength", "rule", "initial")
 class Component(keras.layers.Layer):
     """A Keras layer that lists its constructor arguments once.
 
-    `get_config`, `from_config` and `copy.deepcopy` all follow from `arguments`.
+    `get_config`, `from_config` and `copy.deepcopy` all follow from `arguments`. Subclasses
+    are known to Keras by their name and the first word of their module's.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        make_serializable(cls)
 
     def arguments(self) -> dict[str, Any]:
         """Returns the constructor's own arguments as objects, without those of `keras.layers.Layer`."""
@@ -44,6 +49,11 @@ class Component(keras.layers.Layer):
             theirs[path].assign(variable)
             theirs[path].trainable = variable.trainable
         return twin
+
+
+def make_serializable(part: Any) -> None:
+    """Tells Keras of a class or function, so that configurations may name it."""
+    keras.saving.register_keras_serializable(part.__module__.partition(".")[0])(part)
 
 
 def _policy(layer: keras.layers.Layer) -> str:

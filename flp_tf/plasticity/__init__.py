@@ -6,8 +6,10 @@ has weights of its own. A new rule is a new file here and a line below, or
 """
 
 import functools
+import types
 from typing import Any
 
+from flp_tf.component import make_serializable
 from flp_tf.plasticity.base import FunctionRule, Rule
 from flp_tf.plasticity.hebb import hebb
 from flp_tf.plasticity.oja import oja
@@ -16,7 +18,11 @@ from flp_tf.registry import Registry
 
 def _as_component(rule: Any) -> Any:
     """Returns a `Rule` class as it is, and a maker of `FunctionRule` for a function."""
-    return rule if isinstance(rule, type) else functools.partial(FunctionRule, rule)
+    if isinstance(rule, type):
+        return rule
+    if isinstance(rule, types.FunctionType) and rule.__name__ != "<lambda>":
+        make_serializable(rule)
+    return functools.partial(FunctionRule, rule)
 
 
 RULES = Registry("rule", default="oja", text="Local plasticity rule.", prefix="rule_", adapt=_as_component)
