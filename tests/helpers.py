@@ -145,9 +145,7 @@ def gradients_by_layer(learner: Learner, gradients: dict[str, dict[str, tf.Tenso
     return tf.nest.map_structure(lambda weight: found.get(id(weight)), weights_by_layer(learner))
 
 
-def meta_gradient(
-    learner: Learner, task: ToyTask, episode: Episode, segment_length: int = lifetime.AUTO
-) -> Estimate:
+def meta_gradient(learner: Learner, task: ToyTask, episode: Episode, segment_length: int = lifetime.AUTO) -> Estimate:
     """Returns loss, error and meta-gradients by backpropagation through the lifetime."""
     return Backprop(segment_length).estimate(learner, task, episode, tf.zeros([2], tf.int32))
 

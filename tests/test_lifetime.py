@@ -244,7 +244,9 @@ def test_traces_keep_static_shapes():
 
     @tf.function(autograph=False)
     def run(episode):
-        traces = lifetime.run(learner, episode, trace=lambda t, state, x, y, new: (y, tf.norm(new["layer_1"]["kernel"]))).traces
+        traces = lifetime.run(
+            learner, episode, trace=lambda t, state, x, y, new: (y, tf.norm(new["layer_1"]["kernel"]))
+        ).traces
         assert [trace.shape for trace in traces] == [(STEPS, 2, 3, 2), (STEPS,)]
         return traces
 

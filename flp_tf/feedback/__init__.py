@@ -10,9 +10,7 @@ from flp_tf.feedback.base import Pathway, PathwayOptions
 from flp_tf.feedback.direct import DirectFeedback, DirectOptions
 from flp_tf.registry import Registry
 
-FEEDBACK = Registry(
-    "feedback", default="direct", text="Feedback pathway.", prefix="feedback_", options=PathwayOptions
-)
+FEEDBACK = Registry("feedback", default="direct", text="Feedback pathway.", prefix="feedback_", options=PathwayOptions)
 FEEDBACK.register("direct")(DirectFeedback)
 
 __all__ = ["FEEDBACK", "DirectFeedback", "DirectOptions", "Pathway", "PathwayOptions"]

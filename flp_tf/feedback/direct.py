@@ -1,6 +1,7 @@
 """Direct feedback from the output, as in the paper."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -53,7 +54,7 @@ class DirectFeedback(Pathway):
     def build_pathway(self, activity_shape: tuple[int, ...]) -> None:
         """Makes `B` and `c` of every layer of the pathway."""
         sizes = (self.signal_size, *self.units, math.prod(activity_shape))
-        pairs = list(enumerate(zip(sizes, sizes[1:])))
+        pairs = list(enumerate(itertools.pairwise(sizes)))
         self.kernels = [self.add_weight(name=f"kernel_{i}", shape=size, initializer="he_normal") for i, size in pairs]
         self.biases = [self.add_weight(name=f"bias_{i}", shape=size[1:], initializer="zeros") for i, size in pairs]
 

@@ -170,9 +170,7 @@ class PlasticLayer(Component):
         pre, post = (tf.convert_to_tensor(part, self.compute_dtype) for part in (pre, post))
         return self.rule(state["kernel"], self.presynaptic(pre), self.postsynaptic(post))
 
-    def update(
-        self, state: LayerState, pre: tf.Tensor, post: tf.Tensor, signal: tf.Tensor | None = None
-    ) -> LayerState:
+    def update(self, state: LayerState, pre: tf.Tensor, post: tf.Tensor, signal: tf.Tensor | None = None) -> LayerState:
         """Returns the state after one local update, `W + alpha * rule(W, pre, post)`.
 
         Args:

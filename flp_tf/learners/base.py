@@ -104,7 +104,7 @@ class Learner(abc.ABC):
 
     @property
     def trainable(self) -> dict[str, keras.Variable]:
-        """The meta-learned ones of `variables`; `layer.trainable = False` and `weight.trainable = False` exclude theirs."""
+        """The meta-learned ones of `variables`: those that `trainable = False` of weight or layer does not exclude."""
         return {path: variable for path, variable in self.variables.items() if variable.trainable}
 
     def groups(self) -> dict[str, dict[str, keras.Variable]]:
@@ -115,9 +115,7 @@ class Learner(abc.ABC):
         return {name: weights for name, weights in groups.items() if weights}
 
 
-def network_of(
-    task: Any, options: LearnerOptions, plastic_options: Any, dtype: str
-) -> Network:
+def network_of(task: Any, options: LearnerOptions, plastic_options: Any, dtype: str) -> Network:
     """Returns the network that the options of a method describe, for a task.
 
     Args:

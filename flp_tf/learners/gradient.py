@@ -108,7 +108,8 @@ def inner_gradients(
         features: `encode` of the inner step's examples `[..., batch, features]`.
         y: their targets `[..., batch, outputs]`.
     """
-    kernels = {layer.name: state[layer.name]["kernel"] for layer in learner.network.head}
+    dtype = learner.network.compute_dtype
+    kernels = {layer.name: tf.convert_to_tensor(state[layer.name]["kernel"], dtype) for layer in learner.network.head}
     with tf.GradientTape() as tape:
         tape.watch(kernels)
         watched = {**state, **{name: {**state[name], "kernel": kernel} for name, kernel in kernels.items()}}
