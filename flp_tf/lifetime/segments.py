@@ -16,9 +16,7 @@ import tensorflow as tf
 from flp_tf.lifetime.loop import arrays_like, counted_while, read, run_steps, specs, stack, write
 
 # Operations that draw random numbers from a hidden state, and that change variables.
-STATEFUL = re.compile(
-    r"Random(?!.*Dataset)|Multinomial|(Parameterized)?TruncatedNormal|Stateful(?!Partition)|Rng|Assign"
-)
+STATEFUL = re.compile(r"Random|Multinomial|(Parameterized)?TruncatedNormal|Stateful(?!Partition)|Rng|Assign")
 
 
 def run_in_segments(
