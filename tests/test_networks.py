@@ -219,7 +219,12 @@ def test_bfloat16_trunk_acts_by_its_features_alone(precisions, monkeypatch):
     expected = results(exact)
     trunk = [f"network/layers/{layer.name}/" for layer in exact.network.trunk]
     of_head = [
-        {path: gradient for group in gradients.values() for path, gradient in group.items() if not path.startswith(tuple(trunk))}
+        {
+            path: gradient
+            for group in gradients.values()
+            for path, gradient in group.items()
+            if not path.startswith(tuple(trunk))
+        }
         for *_, gradients in (found, expected)
     ]
     assert 0 < len(of_head[0]) < len(exact.trainable)

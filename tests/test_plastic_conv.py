@@ -120,8 +120,9 @@ def forward(weights, biases, x):
 
 
 def explicit_lifetime(learner, support_x, support_y):
-    """FLP with Oja's rule, written out; the Hebbian term of a convolution is the
-    gradient of `sum(post * convolution)` with respect to its kernel.
+    """FLP with Oja's rule, written out.
+
+    The Hebbian term of a convolution is the gradient of `sum(post * convolution)` by its kernel.
     """
     trunk, head = learner.network.trunk, learner.network.head
     biases = [layer.bias.value for layer in (*trunk, *head)]

@@ -165,7 +165,9 @@ def test_types_of_options():
 
 
 def test_methods_say_what_they_use():
-    assert METHODS.uses("flp") == METHODS.uses("dfa") == METHODS.uses("feature_reuse") == ("rule", "feedback", "initial")
+    assert (
+        METHODS.uses("flp") == METHODS.uses("dfa") == METHODS.uses("feature_reuse") == ("rule", "feedback", "initial")
+    )
     assert METHODS.uses("gradient") == METHODS.uses("oml") == ("initial",)
     assert (RULES.prefix, FEEDBACK.prefix, INITIALS.prefix, METHODS.prefix) == ("rule_", "feedback_", "initial_", "")
 
