@@ -11,13 +11,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = (
-    "--task=sine --continual --num_sines=2 --network=8-8 --lifetime=8 --batch_size=4 --query_size=4 --meta_batch=4 "
-    "--slow_rate=1e-2 --eval_episodes=2 --eval_every=100000 --log_every=1000 --nojit_compile --seed=3"
-).split()
+    "--task=sine",
+    "--continual",
+    "--num_sines=2",
+    "--network=8-8",
+    "--lifetime=8",
+    "--batch_size=4",
+    "--query_size=4",
+    "--meta_batch=4",
+    "--slow_rate=1e-2",
+    "--feedback_rate=1e-2",
+    "--plasticity_rate=1e-2",
+    "--strength_rate=1e-2",
+    "--slow_optimizer=muon",
+    "--feedback_optimizer=adamw",
+    "--weight_decay=0.1",
+    "--plasticity_scale=1e-3",
+    "--eval_episodes=2",
+    "--eval_every=100000",
+    "--log_every=1000",
+    "--nojit_compile",
+    "--seed=3",
+)
 
 
 def _free_ports(count: int) -> list[int]:
@@ -50,13 +68,18 @@ def _finish(process: subprocess.Popen) -> None:
     assert process.returncode == 0, output.decode()[-3000:]
 
 
-def _weights(logdir: Path) -> list[np.ndarray]:
-    newest = max((logdir / "checkpoints").glob("ckpt-*.index"), key=lambda file: int(file.stem.split("-")[1]))
-    reader = tf.train.load_checkpoint(str(newest.with_suffix("")))
-    names = sorted(n for n in reader.get_variable_to_shape_map() if n.startswith("variables/"))
-    # Seconds differ between runs; they are the only float64 that is kept.
-    values = [reader.get_tensor(name) for name in names]
-    return [value for value in values if value.dtype != np.float64]
+def _variables(logdir: Path) -> dict[str, np.ndarray]:
+    """Returns all variables of the newest checkpoint but the time it took, which differs between runs."""
+    newest = max((logdir / "checkpoints").glob("ckpt-*.npz"), key=lambda file: int(file.stem.split("-")[1]))
+    with np.load(newest) as content:
+        return {name: content[name] for name in content.files if name != "outer/seconds"}
+
+
+def _assert_same_variables(logdir: Path, other: Path) -> None:
+    mine, theirs = _variables(logdir), _variables(other)
+    assert mine.keys() == theirs.keys() and len(mine) > 20
+    for name, value in mine.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +94,7 @@ def test_two_workers_learn_what_one_process_learns(single, tmp_path):
     logdir = tmp_path / "run"
     for process in _start_pair(logdir, "--episodes=120"):
         _finish(process)
-    for mine, theirs in zip(_weights(logdir), _weights(single), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+    _assert_same_variables(logdir, single)
     assert len(list(logdir.glob("events.out.*"))) == 1, "only the chief writes events"
     mine, theirs = (json.loads((d / "result.json").read_text())["meta_test"]["mean"] for d in (logdir, single))
     assert mine == pytest.approx(theirs, rel=1e-3)
@@ -83,7 +105,7 @@ def test_killed_worker_restarts_from_the_checkpoint(single, tmp_path):
     logdir = tmp_path / "run"
     pair = _start_pair(logdir, "--episodes=120", "--checkpoint_minutes=0")
     deadline = time.monotonic() + 120
-    while not list((logdir / "checkpoints").glob("*.index")) and time.monotonic() < deadline:
+    while not list((logdir / "checkpoints").glob("*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
     pair[1].send_signal(signal.SIGKILL)
     pair[0].kill()
@@ -95,5 +117,22 @@ def test_killed_worker_restarts_from_the_checkpoint(single, tmp_path):
         outputs.append(process.communicate(timeout=180)[0].decode())
         assert process.returncode == 0, outputs[-1][-3000:]
     assert "Continuing" in outputs[0]
-    for mine, theirs in zip(_weights(logdir), _weights(single), strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+    _assert_same_variables(logdir, single)
+
+
+MIRRORED = """
+import sys
+import tensorflow as tf
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from flp_tf import main
+main.main(sys.argv[1:])
+"""
+
+
+def test_two_devices_learn_what_one_does(single, tmp_path):
+    """The same with both replicas in one process, as on a machine with two GPUs."""
+    logdir = tmp_path / "run"
+    flags = [*FLAGS, "--episodes=120", "--distribution=mirrored", f"--logdir={logdir}"]
+    subprocess.run([sys.executable, "-c", MIRRORED, *flags], cwd=ROOT, check=True, timeout=180, capture_output=True)
+    _assert_same_variables(logdir, single)

@@ -188,7 +188,7 @@ def test_convolutional_trunk_apart(hoisted, monkeypatch):
     """The trunk outside of XLA, differentiated through its features; on a GPU or in segments it stays inside."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     if not hoisted:
-        monkeypatch.setattr("flp_tf.lifetime.HOISTED_BYTES", 0)
+        monkeypatch.setattr("flp_tf.lifetime.engine.HOISTED_BYTES", 0)
     task = helpers.ToyTask((6, 6, 1), 2, losses.mean_squared_error, losses.mean_squared_error)
     learner, episode = build_learner(task, network="c2s2-5"), random_episode(task, steps=3)
     assert learner.network.convolutional_trunk

@@ -15,19 +15,6 @@ from flp_tf.tasks.base import Episode, Task
 Compiled = Callable[[Episode, tf.Tensor], Estimate]
 
 
-def allow_memory_growth() -> None:
-    """Makes TensorFlow take a GPU's memory as it needs it, rather than all of it at once.
-
-    It has to be called before a GPU is first used; later it does nothing.
-    """
-    for gpu in tf.config.list_physical_devices("GPU"):
-        try:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        except (RuntimeError, ValueError):
-            # The GPU is in use already, or is split into logical devices.
-            return
-
-
 def compiled_estimate(estimator: Estimator, learner: Learner, task: Task, jit_compile: bool = True) -> Compiled:
     """Returns `estimate(episode, seed)`, compiled.
 

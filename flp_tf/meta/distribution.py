@@ -8,16 +8,32 @@ DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 def strategy(name: str) -> tf.distribute.Strategy:
     """Returns the strategy of `--distribution`; call it before any other TensorFlow work.
 
+    It also calls `allow_memory_growth`.
+
     Args:
         name: `none`, `mirrored` (all GPUs of this machine, or its logical CPU devices)
             or `multi_worker` (one process a machine, told of each other by `TF_CONFIG`).
     """
+    allow_memory_growth()
     if name == "mirrored":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(kind)])
     if name == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def allow_memory_growth() -> None:
+    """Makes TensorFlow take a GPU's memory as it needs it, rather than all of it at once.
+
+    It has to be called before a GPU is first used; later it does nothing.
+    """
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except (RuntimeError, ValueError):
+            # The GPU is in use already, or is split into logical devices.
+            return
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

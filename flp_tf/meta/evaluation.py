@@ -49,6 +49,11 @@ def _statistics(errors: np.ndarray) -> dict[str, float]:
     return {"mean": float(np.mean(errors)), "stderr": spread / math.sqrt(len(errors))}
 
 
+def lifetimes_at_once(episodes: int) -> int:
+    """Returns how many of so many lifetimes run side by side: a divisor of their number."""
+    return math.gcd(episodes, LIFETIMES_AT_ONCE)
+
+
 def over_lifetimes(function: Callable[[Episode], Any], task: Task, seed: int, episodes: int, split: str) -> Any:
     """Applies a compiled function to lifetimes `0, ..., episodes - 1` of a split.
 
@@ -63,7 +68,7 @@ def over_lifetimes(function: Callable[[Episode], Any], task: Task, seed: int, ep
     Returns:
         The structure with arrays `[episodes, ...]`.
     """
-    count, seed = math.gcd(episodes, LIFETIMES_AT_ONCE), tf.constant(seed, tf.int32)
+    count, seed = lifetimes_at_once(episodes), tf.constant(seed, tf.int32)
     parts = [function(task.compiled_sample(seed, tf.constant(i), count, split)) for i in range(0, episodes, count)]
     return tf.nest.map_structure(lambda *tensors: np.concatenate([tensor.numpy() for tensor in tensors]), *parts)
 

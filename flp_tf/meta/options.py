@@ -16,6 +16,16 @@ class OuterLoop(OptimizerOptions):
     episodes: int = option(20_000, "Lifetimes of meta-training.", least=1)
     meta_batch: int = option(1, "Lifetimes of one outer step.", least=1)
     curriculum: str = option("", "Shorter lifetimes at first, as LENGTH:EPISODES,..., such as 40:2000,100:4000.")
+    average: float = option(
+        0.0,
+        "Decay of a running mean of the weights over outer steps, which is what is evaluated and exported, such as "
+        "0.99; 0 takes the last weights.",
+        least=0,
+        most=0.99999,
+    )
+    lifetimes: tuple[int, ...] = option(
+        (), "Lengths, of which each outer step draws one, such as 40,100,200,400; --lifetime for tests.", least=1
+    )
     max_skipped: int = option(20, "Stop after this many non-finite meta-gradients in a row.", incidental=True, least=1)
 
 
@@ -43,8 +53,13 @@ def phases(outer: OuterLoop) -> list[Phase]:
     """Returns the parts of the curriculum; the last has the task's own lifetimes.
 
     Raises:
-        InputError: if `--curriculum` cannot be read.
+        InputError: if `--curriculum` cannot be read, or does not go with `--lifetimes`.
     """
+    if outer.curriculum and outer.lifetimes:
+        raise InputError(
+            f"--curriculum={outer.curriculum} does not go with --lifetimes={','.join(map(str, outer.lifetimes))}; "
+            "legal is one of them"
+        )
     found, start = [], 0
     for part in filter(None, outer.curriculum.split(",")):
         length, _, episodes = part.partition(":")

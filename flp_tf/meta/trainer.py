@@ -1,18 +1,22 @@
 """Meta-training: the outer loop (paper, section 4.1)."""
 
+import contextlib
 import functools
 import math
+import time
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from flp_tf.errors import InputError
 from flp_tf.learners.base import Learner
+from flp_tf.meta.averaging import Average
 from flp_tf.meta.devices import compiled_estimate
 from flp_tf.meta.estimators import Estimator
 from flp_tf.meta.optimizers import Optimizers
 from flp_tf.meta.options import Engine, OuterLoop, phases
 from flp_tf.tasks.base import Task
+from flp_tf.tasks.checks import check_size
 
 # A query loss above this is divergence, finite or not: no sine and no class costs it.
 MOST_LOSS = 1e6
@@ -44,11 +48,13 @@ class Trainer:
     Attributes:
         steps: outer steps of the whole run.
         optimizers: the outer optimizers.
+        average: the running mean of the weights, None without `--average`.
+        apply_seconds: time that the optimizers took in the last outer step.
         seconds: time spent in outer steps over all sessions of the run, for the caller to count.
 
     Raises:
         InputError: if the meta-batch does not divide over the devices, the curriculum does
-            not fit the task, or the optimizers have no use for the weight decay.
+            not fit the task, a meta-batch is too large to be drawn, or the optimizers have no use for the weight decay.
     """
 
     def __init__(
@@ -77,7 +83,11 @@ class Trainer:
         self._phases = [
             (phase.start // outer.meta_batch, task.with_lifetime(phase.steps or task.steps)) for phase in phases(outer)
         ]
+        for _, of_phase in self._phases:
+            check_size(of_phase, self.lifetimes_per_replica)
         self.optimizers = Optimizers(learner.groups(), outer, self.steps)
+        self.average = Average(learner.trainable, outer.average) if outer.average else None
+        self.apply_seconds = 0.0
         estimator.build(learner, task, self.lifetimes_per_replica)
         self.seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False)
         self._counters = {
@@ -89,8 +99,16 @@ class Trainer:
 
     @property
     def variables(self) -> dict[str, tf.Variable]:
-        """Everything a checkpoint holds, by name: `learner/PATH`, `outer/...`, `optimizer/...`, `estimator/...`."""
+        """Everything a checkpoint holds, by name: `learner/PATH`, `outer/...`, `optimizer/...`, `estimator/...`.
+
+        `learner/PATH` is what is evaluated. With `--average` that is the mean; the weights
+        that training goes on from are `iterate/PATH`.
+        """
         weights = {f"learner/{path}": weight.value for path, weight in self.learner.variables.items()}
+        if self.average:
+            weights |= {f"iterate/{path}": weight.value for path, weight in self.average.weights.items()}
+            weights |= {f"learner/{path}": mean for path, mean in self.average.means.items()}
+            weights["outer/averaged"] = self.average.count
         outer = {f"outer/{name}": counter for name, counter in self._counters.items()}
         optimizers = {f"optimizer/{name}": variable for name, variable in self.optimizers.variables.items()}
         estimator = {f"estimator/{name}": variable for name, variable in self.estimator.variables.items()}
@@ -111,6 +129,34 @@ class Trainer:
         """Lifetimes done."""
         return self.step * self.outer.meta_batch
 
+    @property
+    def inner_steps(self) -> int:
+        """Inner steps done, of all lifetimes: what was spent, on whatever machine."""
+        return self._inner_steps_from(0) - self._inner_steps_from(self.step)
+
+    @property
+    def all_inner_steps(self) -> int:
+        """Inner steps of the whole run."""
+        return self._inner_steps_from(0)
+
+    def ahead(self, step: int) -> list[tuple[int, int]]:
+        """Returns `(outer steps, inner steps of a lifetime)` of each phase of the curriculum from an outer step on."""
+        ends = [*(start for start, _ in self._phases[1:]), self.steps]
+        found = [(end - max(start, step), task.steps) for (start, task), end in zip(self._phases, ends)]
+        return [(count, length) for count, length in found if count > 0]
+
+    def _inner_steps_from(self, step: int) -> int:
+        return self.outer.meta_batch * sum(count * length for count, length in self.ahead(step))
+
+    def averaged(self) -> contextlib.AbstractContextManager:
+        """Returns a context in which the learner has the weights to evaluate: with `--average`, their mean."""
+        return self.average.in_use() if self.average else contextlib.nullcontext()
+
+    def end(self) -> None:
+        """Leaves the learner with the weights to evaluate; training cannot go on."""
+        if self.average:
+            self.average.use()
+
     def outer_step(self) -> dict[str, float]:
         """Takes one outer step.
 
@@ -124,8 +170,12 @@ class Trainer:
         metrics, gradients = self._estimate(step)(tf.constant(step * self.outer.meta_batch))
         metrics = {name: float(value) for name, value in metrics.items()}
         sound = all(math.isfinite(value) for value in metrics.values()) and metrics["loss"] <= MOST_LOSS
+        began = time.monotonic()
         if sound:
             self._apply(gradients)
+            if self.average:
+                self.average.update()
+        self.apply_seconds = time.monotonic() - began
         metrics["skipped"] = float(not sound)
         self._counters["skipped"].assign_add(int(not sound))
         self._counters["skipped_in_a_row"].assign(0 if sound else self._count("skipped_in_a_row") + 1)
