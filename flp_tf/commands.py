@@ -1,8 +1,11 @@
 """What `--mode` can be, one function per mode."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import tensorflow as tf
 
 from flp_tf.analysis import ANALYSES
 from flp_tf.commandline import CommandLine
@@ -43,7 +46,7 @@ def run(line: CommandLine) -> None:
 
 @contextlib.contextmanager
 def saying_why_it_stops() -> Iterator[None]:
-    """Turns an interruption or a divergence into one line and a non-zero exit."""
+    """Turns an interruption, a divergence or a lack of memory into one line and a non-zero exit."""
     try:
         yield
     except Interrupted as interrupted:
@@ -51,6 +54,13 @@ def saying_why_it_stops() -> Iterator[None]:
         raise SystemExit(128 + interrupted.signal) from None
     except Diverged as diverged:
         raise SystemExit(f"flp_tf: {diverged}") from None
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        what = re.search(r"shape ?\[[\d,]+\]", str(error))
+        tensor = f" for a tensor of {what[0]}" if what else ""
+        raise SystemExit(
+            f"flp_tf: there is not enough memory{tensor}; lower --meta_batch, or the sizes of the network, "
+            "the lifetime and the query, and give the command again"
+        ) from None
 
 
 def train(line: CommandLine) -> None:

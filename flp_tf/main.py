@@ -13,6 +13,7 @@ Ctrl-C saves and leaves; the same command continues.
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -55,6 +56,9 @@ from flp_tf.commandline import read  # noqa: E402
 from flp_tf.errors import InputError  # noqa: E402
 from flp_tf.helptext import help_text  # noqa: E402
 
+# What no flag or path is as long as; a number of thousands of digits is.
+LONG_WORD = re.compile(r"(\S{200})\S{4000,}(\S{20})")
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Does what a command line says; bad input ends with one line and a non-zero exit.
@@ -73,10 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands.run(line)
     except InputError as error:
         # All else is a defect, or of a plugin, and keeps its traceback.
-        sys.exit(f"flp_tf: {error}")
+        sys.exit(f"flp_tf: {one_line(str(error))}")
     except KeyboardInterrupt:
         print("flp_tf: interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def one_line(message: str) -> str:
+    """Returns a message in one line, with the middle of overlong words left out."""
+    return LONG_WORD.sub(r"\1...\2", " ".join(message.split()))
 
 
 if __name__ == "__main__":

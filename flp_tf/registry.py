@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 from flp_tf.errors import InputError
 
 T = TypeVar("T")
+# TensorFlow counts in int32 and computes in float32: what is beyond them wraps round, or becomes infinite.
+MOST_INT, MOST_FLOAT = 2**31 - 1, (2 - 2**-23) * 2.0**127
 REGISTRIES: dict[str, "Registry"] = {}
 
 
@@ -100,12 +102,21 @@ def _check_entry(flag: str, value: Any, metadata: Mapping[str, Any]) -> None:
     if legal is not None and value not in legal:
         raise InputError(f"{flag}={value} is unknown; legal values: {', '.join(sorted(legal))}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{flag}={value} is not a finite number")
+        largest = MOST_INT if isinstance(value, int) else MOST_FLOAT
+        least, most = max(least, -largest), min(most, largest)
         if value < least:
-            raise InputError(f"{flag}={value} is too small; legal values are {least:g} or more")
+            raise InputError(f"{flag}={_number(value)} is too small; legal values are {_number(least)} or more")
         if value > most:
-            raise InputError(f"{flag}={value} is too large; legal values are {most:g} or less")
+            raise InputError(f"{flag}={_number(value)} is too large; legal values are {_number(most)} or less")
+
+
+def _number(value: float) -> str:
+    """Returns a number as a user writes it: integers in full, unless they have more than 20 digits."""
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**20 else f"{'-' * (value < 0)}1e{int(math.log10(abs(value)))}"
+    return str(int(value)) if value.is_integer() and abs(value) < 1e6 else str(value)
 
 
 class Choice(NamedTuple):

@@ -6,9 +6,10 @@ from typing import Any
 
 from flp_tf.errors import InputError
 from flp_tf.learners.base import Learner
-from flp_tf.meta.evaluation import Evaluator
+from flp_tf.meta.evaluation import Evaluator, lifetimes_at_once
 from flp_tf.runs.config import Config
 from flp_tf.tasks import Task
+from flp_tf.tasks.checks import check_size
 
 # Of a run's configuration, what stands beside its figures if the run has it.
 FACTS = ("task", "continual", "method", "num_plastic_layers", "second_order", "seed", "eval_lifetime_scale")
@@ -20,11 +21,15 @@ def test_task(config: Config, task: Task) -> Task:
     """Returns the task of the meta-test: that of the run, with `--eval_lifetime_scale` times as many inner steps.
 
     Raises:
-        InputError: if lifetimes of the task cannot have this length.
+        InputError: if lifetimes of the task cannot have this length, or are too large to be drawn.
     """
     try:
-        return task.with_lifetime(task.steps * config.eval_lifetime_scale)
+        longer = task.with_lifetime(task.steps * config.eval_lifetime_scale)
+        check_size(longer, lifetimes_at_once(config.eval_episodes))
+        return longer
     except InputError as error:
+        if config.eval_lifetime_scale == 1:
+            raise
         raise InputError(f"--eval_lifetime_scale={config.eval_lifetime_scale} is not possible: {error}") from None
 
 
@@ -47,6 +52,12 @@ def meta_test(config: Config, task: Task, learner: Learner) -> dict[str, Any]:
     return content if math.isfinite(content["meta_test"]["mean"]) else content | {"diverged": NOT_FINITE}
 
 
+def title(config: Config) -> str:
+    """Returns which method a run is of, and on what: `flp(2) on sine, continual`."""
+    order = {True: ", continual", False: ", i.i.d."}.get(getattr(config, "continual", None), "")
+    return f"{config.method}({config.num_plastic_layers}) on {config.task}{order}"
+
+
 def table(config: Config, task: Task, content: Mapping[str, Any]) -> str:
     """Returns a meta-test as text: mean, standard error, and by sine or class.
 
@@ -55,10 +66,8 @@ def table(config: Config, task: Task, content: Mapping[str, Any]) -> str:
         task: of the run.
         content: from `meta_test`.
     """
-    order = {True: ", continual", False: ", i.i.d."}.get(content.get("continual"), "")
     lines = [
-        f"Meta-test of {config.method}({config.num_plastic_layers}) on {config.task}{order}: "
-        f"{content['meta_test']['episodes']} lifetimes of unseen data",
+        f"Meta-test of {title(config)}: {content['meta_test']['episodes']} lifetimes of unseen data",
         f"  {'':>16} {task.unit:>10} {'std. error':>12}",
     ]
     rows = [("before lifetime", content["before_lifetime"]), ("after lifetime", content["meta_test"])]

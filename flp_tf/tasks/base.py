@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from flp_tf import losses
 from flp_tf.errors import InputError
-from flp_tf.tasks.checks import check_attributes, check_lifetime
+from flp_tf.tasks.checks import check_attributes, check_lifetime, check_size
 
 # Meta-training, selection among runs, and the final meta-test draw from disjoint sets of
 # sines or classes.
@@ -133,7 +133,7 @@ class Task(abc.ABC):
             split: one of `SPLITS`.
 
         Raises:
-            InputError: if there is no such split.
+            InputError: if there is no such split, or the lifetimes are too large to be drawn.
             TypeError: if an attribute of the task, or a tensor that `sample_lifetime`
                 returns, is missing or has another type than declared.
             ValueError: if one has another value or shape than declared.
@@ -143,6 +143,7 @@ class Task(abc.ABC):
         if "_checked" not in vars(self):
             check_attributes(self)
             vars(self)["_checked"] = True
+        check_size(self, count)
 
         seed, index = tf.cast(seed, tf.int32), tf.cast(index, tf.int32)
 

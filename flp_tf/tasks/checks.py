@@ -1,11 +1,17 @@
 """Checks of what the author of a task wrote, with messages that say what to mend."""
 
+import dataclasses
 import inspect
+import math
 import numbers
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from flp_tf.errors import InputError
+from flp_tf.registry import MOST_INT, kind
 
 NUMBERS = {
     "num_outputs": "outputs of the network",
@@ -55,6 +61,40 @@ def check_attributes(task: Any) -> None:
             raise TypeError(f"{_name(task)}.{name} is {value!r}; expected a text, {text}")
     for name in FUNCTIONS:
         _check_function(task, name)
+
+
+def check_size(task: Any, lifetimes: int) -> None:
+    """Checks that the data of some lifetimes can be drawn at all, before anything is compiled or written.
+
+    Args:
+        task: a `Task`.
+        lifetimes: of a meta-batch.
+
+    Raises:
+        InputError: if a tensor has more numbers than TensorFlow counts in int32, or the
+            data take more than the memory of this machine.
+    """
+    support, query = lifetimes * task.steps * task.batch_size, lifetimes * task.query_examples
+    of_example = math.prod(task.input_shape), task.num_outputs
+    total = (support + query) * sum(of_example)
+    most = min(MOST_INT * len(SHAPES), memory() / tf.float32.size)
+    if max(support, query) * max(of_example) > MOST_INT or total > most:
+        options = getattr(task, "Options", None)
+        fields = dataclasses.fields(options) if options else ()
+        flags = [f"--{field.name}" for field in fields if kind(options, field.name) is int]
+        raise InputError(
+            f"{lifetimes} lifetimes of {_name(task)}, of {task.steps} steps, {task.batch_size} examples a step and "
+            f"{task.query_examples} query examples, have {total} numbers; legal are {most:.0f} on this machine, "
+            f"and {MOST_INT} in one tensor: lower {', '.join([*flags, '--meta_batch'])}"
+        )
+
+
+def memory() -> float:
+    """Returns the bytes of memory of this machine; infinity where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 def check_lifetime(task: Any, drawn: Any) -> list[tf.Tensor]:
