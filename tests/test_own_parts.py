@@ -102,12 +102,12 @@ class Polynomial(Rule):
 
 def test_weight_of_a_rule(float64):
     """It is in the group "rule", per layer, with the meta-gradient of finite differences."""
-    RULES.register("polynomial")(Polynomial)
-    learner = build_learner(rule="polynomial")
+    RULES.register("own_polynomial")(Polynomial)
+    learner = build_learner(rule="own_polynomial")
     paths = [f"network/layers/{layer.name}/rule/theta" for layer in learner.network.head]
     assert list(learner.groups()["rule"]) == paths
     assert_finite_differences(learner, random_episode(steps=STEPS), paths)
-    newborn, oja = newborn_learner(rule="polynomial"), newborn_learner(rule="oja")
+    newborn, oja = newborn_learner(rule="own_polynomial"), newborn_learner(rule="oja")
     episode = random_episode(steps=STEPS)
     for one in (newborn, oja):
         for layer in one.network.head:
