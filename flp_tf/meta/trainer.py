@@ -13,8 +13,9 @@ from flp_tf.learners.base import Learner
 from flp_tf.meta.averaging import Average
 from flp_tf.meta.devices import compiled_estimate
 from flp_tf.meta.estimators import Estimator
+from flp_tf.meta.lengths import Lengths
 from flp_tf.meta.optimizers import Optimizers
-from flp_tf.meta.options import Engine, OuterLoop, phases
+from flp_tf.meta.options import Engine, OuterLoop
 from flp_tf.tasks.base import Task
 from flp_tf.tasks.checks import check_size
 
@@ -53,8 +54,9 @@ class Trainer:
         seconds: time spent in outer steps over all sessions of the run, for the caller to count.
 
     Raises:
-        InputError: if the meta-batch does not divide over the devices, the curriculum does
-            not fit the task, a meta-batch is too large to be drawn, or the optimizers have no use for the weight decay.
+        InputError: if the meta-batch does not divide over the devices, a length of lifetimes
+            does not fit the task, a meta-batch is too large to be drawn, or the optimizers have no use for the
+            weight decay.
     """
 
     def __init__(
@@ -79,12 +81,9 @@ class Trainer:
             )
         self.lifetimes_per_replica = outer.meta_batch // replicas
         self.steps = math.ceil(outer.episodes / outer.meta_batch)
-        # The first outer step of each phase, and its task.
-        self._phases = [
-            (phase.start // outer.meta_batch, task.with_lifetime(phase.steps or task.steps)) for phase in phases(outer)
-        ]
-        for _, of_phase in self._phases:
-            check_size(of_phase, self.lifetimes_per_replica)
+        self.lengths = Lengths(task, outer, self.steps, seed)
+        for of_length in self.lengths.tasks.values():
+            check_size(of_length, self.lifetimes_per_replica)
         self.optimizers = Optimizers(learner.groups(), outer, self.steps)
         self.average = Average(learner.trainable, outer.average) if outer.average else None
         self.apply_seconds = 0.0
@@ -132,21 +131,16 @@ class Trainer:
     @property
     def inner_steps(self) -> int:
         """Inner steps done, of all lifetimes: what was spent, on whatever machine."""
-        return self._inner_steps_from(0) - self._inner_steps_from(self.step)
+        return self.outer.meta_batch * self.lengths.inner_steps(self.step)
 
     @property
     def all_inner_steps(self) -> int:
         """Inner steps of the whole run."""
-        return self._inner_steps_from(0)
+        return self.outer.meta_batch * self.lengths.inner_steps(self.steps)
 
     def ahead(self, step: int) -> list[tuple[int, int]]:
-        """Returns `(outer steps, inner steps of a lifetime)` of each phase of the curriculum from an outer step on."""
-        ends = [*(start for start, _ in self._phases[1:]), self.steps]
-        found = [(end - max(start, step), task.steps) for (start, task), end in zip(self._phases, ends)]
-        return [(count, length) for count, length in found if count > 0]
-
-    def _inner_steps_from(self, step: int) -> int:
-        return self.outer.meta_batch * sum(count * length for count, length in self.ahead(step))
+        """Returns `(outer steps, inner steps of a lifetime)` by length from an outer step on, the next one first."""
+        return self.lengths.ahead(step)
 
     def averaged(self) -> contextlib.AbstractContextManager:
         """Returns a context in which the learner has the weights to evaluate: with `--average`, their mean."""
@@ -198,14 +192,13 @@ class Trainer:
         )
 
     def _estimate(self, step: int) -> Callable:
-        """Returns the compiled estimate of the curriculum's phase at `step`.
+        """Returns the compiled estimate of the lifetimes at `step`.
 
-        Phases of one length share it. It is freed when no later phase needs it.
+        Lifetimes of one length share it. It is freed when no later ones need it.
         """
-        now = max(i for i, (start, _) in enumerate(self._phases) if start <= step)
-        needed = {task.steps for _, task in self._phases[now:]}
+        task = self.lengths.task(step)
+        needed = {task.steps, *(length for _, length in self.ahead(step))}
         self._compiled = {steps: compiled for steps, compiled in self._compiled.items() if steps in needed}
-        task = self._phases[now][1]
         if task.steps not in self._compiled:
             self._compiled[task.steps] = self._compile(task)
         return self._compiled[task.steps]

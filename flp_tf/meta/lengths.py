@@ -1,0 +1,66 @@
+"""How long the lifetimes of every outer step are (paper, section 8.2)."""
+
+import random
+
+import numpy as np
+
+from flp_tf.errors import InputError
+from flp_tf.meta.options import OuterLoop, phases
+from flp_tf.tasks.base import Task
+
+
+class Lengths:
+    """The length of lifetimes by outer step: of a curriculum's phase, or drawn from a few lengths.
+
+    A drawn length follows from the seed and the number of the outer step alone.
+
+    Args:
+        task: whose lifetimes they are.
+        outer: options of the outer loop.
+        steps: outer steps.
+        seed: of the run.
+
+    Attributes:
+        tasks: the task with each length that there is.
+
+    Raises:
+        InputError: if a length does not fit the task.
+    """
+
+    def __init__(self, task: Task, outer: OuterLoop, steps: int, seed: int):
+        if outer.lifetimes:
+            lengths = [outer.lifetimes[_draw(seed, step, len(outer.lifetimes))] for step in range(steps)]
+            flag, possible = "lifetimes", outer.lifetimes
+        else:
+            parts = phases(outer)
+            starts = [phase.start // outer.meta_batch for phase in parts]
+            flag, possible = "curriculum", [phase.steps or task.steps for phase in parts]
+            lengths = np.repeat(possible, np.diff([*np.minimum(starts, steps), steps]))
+        self.tasks = {length: _with_lifetime(task, length, flag) for length in possible}
+        self._lengths = np.array(lengths, np.int64)
+
+    def task(self, step: int) -> Task:
+        """Returns the task of an outer step; of the last one, for a later step."""
+        return self.tasks[int(self._lengths[min(step, len(self._lengths) - 1)])]
+
+    def ahead(self, step: int) -> list[tuple[int, int]]:
+        """Returns `(outer steps, inner steps of a lifetime)` by length from an outer step on, the next one first."""
+        rest = self._lengths[step:]
+        lengths, first, counts = np.unique(rest, return_index=True, return_counts=True)
+        return [(int(counts[i]), int(lengths[i])) for i in np.argsort(first)]
+
+    def inner_steps(self, step: int) -> int:
+        """Returns the inner steps of one lifetime of every outer step before an outer step."""
+        return int(self._lengths[:step].sum())
+
+
+def _draw(seed: int, step: int, choices: int) -> int:
+    """Returns which length an outer step has; Python promises the same numbers on every machine."""
+    return int(random.Random(f"{seed} {step}").random() * choices)
+
+
+def _with_lifetime(task: Task, length: int, flag: str) -> Task:
+    try:
+        return task.with_lifetime(length)
+    except InputError as error:
+        raise InputError(f"--{flag} with lifetimes of {length}: {error}") from None
