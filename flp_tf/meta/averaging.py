@@ -57,6 +57,6 @@ class Average:
 def _update(average: Average) -> None:
     """Does what `Average.update` says, in a graph."""
     count = average.count.assign_add(1)
-    rate = tf.maximum(1.0 - average.decay, 1.0 / tf.cast(count, tf.float64))
+    rate = tf.maximum(tf.constant(1.0 - average.decay, tf.float64), 1.0 / tf.cast(count, tf.float64))
     for path, mean in average.means.items():
         mean.assign_add(tf.cast(rate, mean.dtype) * (average.weights[path].value - mean))

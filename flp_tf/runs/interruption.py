@@ -20,6 +20,18 @@ class Interrupted(Exception):
         self.signal, self.episodes = signal, episodes
 
 
+class Stopped(Exception):
+    """The caller of `meta_train` ended it after an evaluation; a checkpoint was saved.
+
+    Attributes:
+        episodes: lifetimes done.
+    """
+
+    def __init__(self, episodes: int):
+        super().__init__(episodes)
+        self.episodes = episodes
+
+
 class Interruption:
     """A context in which the first of `SIGNALS` only raises a flag.
 

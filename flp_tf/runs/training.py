@@ -3,10 +3,10 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
-from tqdm import tqdm
 
 from flp_tf import learners
 from flp_tf.export import export
@@ -18,7 +18,8 @@ from flp_tf.runs import results
 from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory, machine
-from flp_tf.runs.interruption import Interrupted, Interruption
+from flp_tf.runs.interruption import Interrupted, Interruption, Stopped
+from flp_tf.runs.progress import Display
 from flp_tf.runs.run import Run
 from flp_tf.runs.summaries import Summaries
 from flp_tf.tasks import Task
@@ -27,7 +28,29 @@ from flp_tf.tasks import Task
 VALIDATION_EPISODES = 10
 
 
-def meta_train(config: Config, logdir: str | os.PathLike[str], *, progress: bool = True) -> Run:
+class Point(NamedTuple):
+    """How far a run is at an evaluation.
+
+    Attributes:
+        episodes: lifetimes done.
+        inner_steps: of all these lifetimes; what was spent, on whatever machine.
+        seconds: of outer steps, over all sessions of the run.
+        error: mean over `VALIDATION_EPISODES` validation lifetimes.
+    """
+
+    episodes: int
+    inner_steps: int
+    seconds: float
+    error: float
+
+
+def meta_train(
+    config: Config,
+    logdir: str | os.PathLike[str],
+    *,
+    progress: bool = True,
+    on_evaluation: Callable[[Point], bool | None] | None = None,
+) -> Run:
     """Meta-trains a network, or goes on with an interrupted run, to the final meta-test.
 
     Example:
@@ -43,6 +66,9 @@ def meta_train(config: Config, logdir: str | os.PathLike[str], *, progress: bool
         config: from `flp_tf.configure`.
         logdir: the run directory; see `flp_tf.runs.directory` for what is in it.
         progress: whether to print: a progress bar, evaluations and the final table.
+        on_evaluation: called at every evaluation. If it returns True before the last
+            outer step, meta-training ends there; the same call continues. With
+            `--distribution` all processes have to answer the same.
 
     Returns:
         The finished run.
@@ -51,6 +77,7 @@ def meta_train(config: Config, logdir: str | os.PathLike[str], *, progress: bool
         InputError: if the folder holds another run, is in use or cannot be written, or if
             options do not fit each other.
         Interrupted: after a signal, with a checkpoint saved.
+        Stopped: if `on_evaluation` says so, with a checkpoint saved.
         Diverged: if meta-gradients or the final errors are not finite.
     """
     directory = RunDirectory(logdir)
@@ -63,7 +90,7 @@ def meta_train(config: Config, logdir: str | os.PathLike[str], *, progress: bool
         trainer = make_trainer(config, task, learner, strategy)
     run = Run(directory.path, config, task, learner)
     with directory.claimed(config) if chief else contextlib.nullcontext():
-        train(trainer, directory, config, chief=chief, progress=progress)
+        train(trainer, directory, config, chief=chief, progress=progress, on_evaluation=on_evaluation)
         if chief:
             finish(run, trainer, progress=progress)
     return run
@@ -88,9 +115,17 @@ def make_trainer(
 
 
 def train(
-    trainer: Trainer, directory: RunDirectory, config: Config, *, chief: bool = True, progress: bool = True
+    trainer: Trainer,
+    directory: RunDirectory,
+    config: Config,
+    *,
+    chief: bool = True,
+    progress: bool = True,
+    on_evaluation: Callable[[Point], bool | None] | None = None,
 ) -> None:
     """Meta-trains to the end, from the newest checkpoint in the directory if any.
+
+    The learner is left with the weights to evaluate.
 
     Args:
         trainer: the outer loop.
@@ -98,9 +133,11 @@ def train(
         config: options of the run.
         chief: whether this process writes checkpoints and events, and prints.
         progress: whether the chief prints.
+        on_evaluation: see `meta_train`.
 
     Raises:
         Interrupted: after a signal, with a checkpoint saved.
+        Stopped: if `on_evaluation` says so, with a checkpoint saved.
         Diverged: see `Trainer.outer_step`; a checkpoint is left as it was.
     """
     progress = progress and chief
@@ -114,29 +151,36 @@ def train(
     summaries.open(restored)
     evaluator = Evaluator(trainer.learner, trainer.task, config.jit_compile)
     saved = time.monotonic()
-    with Interruption() as interruption, _progress(trainer, config, progress) as bar:
+    with Interruption() as interruption, Display(trainer, config, progress) as display:
         while trainer.step < trainer.steps:
             began = time.monotonic()
             metrics = _outer_step(trainer)
             seconds = time.monotonic() - began
             trainer.seconds.assign_add(seconds)
             summaries.record(metrics, seconds)
-            _show(bar, metrics, config.meta_batch)
-            last = trainer.step == trainer.steps
+            display.step(metrics, seconds)
+            last, stop = trainer.step == trainer.steps, False
             if last or trainer.episodes % config.eval_every < config.meta_batch:
-                evaluation = evaluator(config.seed, VALIDATION_EPISODES, "validation")
-                if progress:
-                    error = f"{evaluation.meta_test()['mean']:.4g} {trainer.task.unit}"
-                    bar.write(f"lifetime {trainer.episodes}: error on unseen episodes {error}")
-                summaries.evaluation(evaluation)
+                with trainer.averaged():
+                    evaluation = evaluator(config.seed, VALIDATION_EPISODES, "validation")
+                    summaries.evaluation(evaluation)
+                error = evaluation.meta_test()["mean"]
+                display.say(f"lifetime {trainer.episodes}: error on unseen episodes {error:.4g} {trainer.task.unit}")
                 summaries.flush()
-            if chief and (last or interruption.signal or time.monotonic() - saved > 60 * config.checkpoint_minutes):
+                point = Point(trainer.episodes, trainer.inner_steps, float(trainer.seconds.numpy()), error)
+                stop = on_evaluation is not None and on_evaluation(point) is True and not last
+            if chief and (
+                last or stop or interruption.signal or time.monotonic() - saved > 60 * config.checkpoint_minutes
+            ):
                 # Events first: those after the newest checkpoint are removed when a run goes on.
                 summaries.flush()
                 checkpoints.save(trainer.step)
                 saved = time.monotonic()
             if interruption.signal:
                 raise Interrupted(interruption.signal, trainer.episodes)
+            if stop:
+                raise Stopped(trainer.episodes)
+    trainer.end()
     if trainer.skipped >= trainer.steps:
         raise Diverged(f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
 
@@ -171,23 +215,3 @@ def finish(run: Run, trainer: Trainer, *, progress: bool = True) -> None:
     if progress:
         print(results.table(run.config, run.task, result))
         print(f"Run directory: {run.path}  (tensorboard --logdir {run.path})", flush=True)
-
-
-@contextlib.contextmanager
-def _progress(trainer: Trainer, config: Config, shown: bool) -> Iterator[tqdm]:
-    label = f"{config.task} {config.method}({config.num_plastic_layers})"
-    total = trainer.steps * config.meta_batch
-    with tqdm(
-        total=total, initial=trainer.episodes, desc=label, unit="lifetime", disable=not shown, mininterval=1
-    ) as bar:
-        bar.running_loss = None
-        yield bar
-
-
-def _show(bar: tqdm, metrics: Mapping[str, float], lifetimes: int) -> None:
-    """Moves the bar on, with a running mean of the query loss; a skipped one would hide the others."""
-    if not metrics["skipped"]:
-        before = bar.running_loss if bar.running_loss is not None else metrics["loss"]
-        bar.running_loss = 0.95 * before + 0.05 * metrics["loss"]
-        bar.set_postfix(query_loss=f"{bar.running_loss:.4g}", refresh=False)
-    bar.update(lifetimes)
