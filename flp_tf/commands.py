@@ -129,7 +129,7 @@ def analyze(line: CommandLine) -> None:
     check(chosen)
     check(of_run)
     changes = {"jit_compile": given["jit_compile"]} if "jit_compile" in given else {}
-    runs = [load(logdir, **changes) for logdir in line.command["logdir"].split(",")]
+    runs = [load(logdir, **changes) for logdir in folders(line.command["logdir"])]
     output = RunDirectory(line.command["output"] or runs[0].path / "analysis" / name, flag="output")
     output.check_writable()
     result = analysis._replace(options=chosen)(
@@ -137,6 +137,29 @@ def analyze(line: CommandLine) -> None:
     )
     for file in result.files:
         print(file)
+
+
+def folders(text: str) -> list[str]:
+    """Returns the folders that a text names, joined by commas.
+
+    A comma may also be part of a folder's name: of several readings, the one with the
+    longest names of runs, from the left, is taken.
+
+    Args:
+        text: the value of `--logdir`.
+    """
+    parts, found = text.split(","), []
+    while parts:
+        readings = ((",".join(parts[:count]), count) for count in range(len(parts), 1, -1))
+        name, count = next((reading for reading in readings if holds_run(reading[0])), (parts[0], 1))
+        found.append(name)
+        parts = parts[count:]
+    return found
+
+
+def holds_run(path: str) -> bool:
+    """Returns whether a folder has the `config.json` of a run."""
+    return bool(path) and RunDirectory(path).config_file.is_file()
 
 
 MODES: dict[str, Callable[[CommandLine], None]] = {

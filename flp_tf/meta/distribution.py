@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from flp_tf.meta import cluster
+
 DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
 
@@ -13,13 +15,17 @@ def strategy(name: str) -> tf.distribute.Strategy:
     Args:
         name: `none`, `mirrored` (all GPUs of this machine, or its logical CPU devices)
             or `multi_worker` (one process a machine, told of each other by `TF_CONFIG`).
+
+    Raises:
+        InputError: if `TF_CONFIG` cannot be used.
     """
     allow_memory_growth()
     if name == "mirrored":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(kind)])
     if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with cluster.naming_the_silent(cluster.check()):
+            return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
 
 
