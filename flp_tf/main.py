@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def one_line(message: str) -> str:
     """Returns a message in one line, with the middle of overlong words left out."""
-    return LONG_WORD.sub(r"\1...\2", " ".join(message.split()))
+    return LONG_WORD.sub(r"\1...\2", " ".join(message.splitlines()))
 
 
 if __name__ == "__main__":

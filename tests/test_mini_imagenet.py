@@ -170,7 +170,7 @@ def break_image(folder):
         (share_class, {}, "--mini_imagenet_dir=.*has class ntrain0 in two of train.csv, val.csv, test.csv"),
         (break_line, {}, "--mini_imagenet_dir=.*line 18 of .*test.csv does not read; expected filename,label"),
         (drop_header, {}, "--mini_imagenet_dir=.*train.csv does not begin with filename,label"),
-        (break_image, {}, "--mini_imagenet_dir.*images/ntrain1_0.jpg is not a JPEG image"),
+        (break_image, {}, "--mini_imagenet_dir.*images/ntrain1_0.jpg is damaged, or not a JPEG image"),
     ],
 )
 def test_wrong_folders_are_told_in_one_line(folder, tmp_path, damage, flags, message):

@@ -3,6 +3,10 @@
 import hashlib
 import io
 import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -216,6 +220,7 @@ def test_tensorflow_datasets_gives_the_official_split(tmp_path, monkeypatch):
     folders = {key: tmp_path / key for key in parts}
     for key, alphabet in zip(folders, ("Alpha", "Zeta", "Alpha", "Alpha")):
         draw(folders[key] / parts[key], alphabet, range(1, 5))
+    monkeypatch.setattr(omniglot_drawings, "_reachable", lambda: True)
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", lambda self, urls: folders)
     monkeypatch.setattr(tfds.features.ClassLabel, "names", tfds.features.ClassLabel.names.setter(any_number_of_names))
     task = omniglot.Omniglot(**options(tmp_path))
@@ -236,10 +241,29 @@ def test_failed_download_says_how_to_work_offline(tmp_path, monkeypatch):
     def download(self, urls):
         raise ConnectionError("no network\nat all")
 
+    monkeypatch.setattr(omniglot_drawings, "_reachable", lambda: True)
     monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", download)
     with pytest.raises(InputError, match="--task=omniglot .* downloaded .*--omniglot_archives=DIR") as error:
         omniglot.Omniglot(**options(tmp_path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("network", ["refuses", "is silent"])
+def test_without_a_network_it_says_so_within_ten_seconds(network, tmp_path, monkeypatch):
+    """tensorflow-datasets is not even imported; as in a real network, a request may hang or fail."""
+
+    def urlopen(request, timeout):
+        if network == "is silent":
+            time.sleep(60)
+        raise urllib.error.URLError("no route")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(omniglot_drawings, "PATIENCE", 0.2)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    began = time.monotonic()
+    with pytest.raises(InputError, match="^--task=omniglot .*no answer from github.com.*--omniglot_archives=DIR"):
+        omniglot.Omniglot(**options(tmp_path))
+    assert time.monotonic() - began < 5
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The SavedModel."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,19 @@ import tensorflow as tf
 from flp_tf.errors import InputError
 from flp_tf.export.online import OnlineLearner
 from flp_tf.learners.base import Learner
+
+# What TensorFlow writes into the folder of a SavedModel.
+CONTENT = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
+
+
+def free(path: Path) -> bool:
+    """Returns whether `export` may write a folder: there is none, or it is a SavedModel and nothing else."""
+    if not os.path.lexists(path):
+        return True
+    if path.is_symlink() or not path.is_dir():
+        return False
+    found = {child.name for child in path.iterdir()}
+    return "saved_model.pb" in found and found <= CONTENT
 
 
 def export(learner: Learner, path: str | Path) -> None:
@@ -21,8 +35,8 @@ def export(learner: Learner, path: str | Path) -> None:
         InputError: if the folder cannot be written, or is something else than a SavedModel.
     """
     path = Path(path)
-    if path.is_symlink() or (path.exists() and not (path / "saved_model.pb").is_file()):
-        raise InputError(f"{path} is in the way: it is not a SavedModel; move it")
+    if not free(path):
+        raise InputError(f"{path} is in the way: it is not a SavedModel alone; move it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:

@@ -51,7 +51,7 @@ def parse(network: str) -> tuple[Dense | Conv, ...]:
     tokens = (ARCHITECTURES[network] if network in ARCHITECTURES else network).split("-")
     layers: list[Dense | Conv] = []
     for token in tokens:
-        match = re.fullmatch(r"(c?)([1-9][0-9]*)(?:s([1-9]))?", token)
+        match = re.fullmatch(r"(c?)([1-9][0-9]{0,8})(?:s([1-9]))?", token)
         if not match or (match[3] and not match[1]):
             raise InputError(
                 f"--network={network} is not an architecture; legal values: {', '.join(sorted(ARCHITECTURES))}, "

@@ -24,7 +24,9 @@ from flp_tf.runs.files import whole
 
 # What the names of a learner's variables start with.
 LEARNER = "learner/"
-NAME = re.compile(r"ckpt-(\d+)\.npz")
+NAME = re.compile(r"ckpt-([0-9]{1,18})\.npz")
+# Of flp_tf 0.1.
+OLD_NAME = re.compile(r"ckpt-[0-9]+\.index")
 # How many weights a message about another architecture names.
 MOST_NAMED = 3
 # Of a damaged file: from the archive's directory, its entries and the headers of arrays.
@@ -34,6 +36,11 @@ DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplem
 def weights(learner: Learner) -> dict[str, tf.Variable]:
     """Returns a learner's variables under the names that they have in checkpoints."""
     return {LEARNER + path: variable.value for path, variable in learner.variables.items()}
+
+
+def any_in(directory: Path) -> bool:
+    """Returns whether a folder has checkpoints, good or damaged, of this version or of flp_tf 0.1."""
+    return any(NAME.fullmatch(path.name) or OLD_NAME.fullmatch(path.name) for path in _content(directory))
 
 
 class Checkpoint(NamedTuple):
@@ -97,8 +104,11 @@ class Checkpoints:
                 variable.assign(_as(found.content[name], variable.dtype.as_numpy_dtype))
             return found.step
         if self.steps:
-            raise InputError(f"--logdir: none of the {len(self.steps)} checkpoints in {self.directory} can be read")
-        if any(path.match("ckpt-*.index") for path in _content(self.directory)):
+            raise InputError(
+                f"--logdir: none of the {len(self.steps)} checkpoints in {self.directory} can be read; "
+                "to train anew, name another folder"
+            )
+        if any(OLD_NAME.fullmatch(path.name) for path in _content(self.directory)):
             raise InputError(
                 f"--logdir: the checkpoints in {self.directory} are of flp_tf 0.1, which this version does not read; "
                 "use them with flp_tf 0.1, or train anew in another folder"

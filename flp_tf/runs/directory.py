@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,9 @@ import tensorflow as tf
 
 import flp_tf
 from flp_tf.errors import InputError
-from flp_tf.runs import files
+from flp_tf.export.saved_model import free
+from flp_tf.files import check_writable, local
+from flp_tf.runs import checkpoints, files
 from flp_tf.runs.config import Config
 
 PACKAGES = ("tensorflow", "keras", "numpy")
@@ -45,15 +46,7 @@ class RunDirectory:
 
     def __init__(self, path: str | os.PathLike[str], flag: str = "logdir"):
         self.flag = flag
-        text = os.fspath(path)
-        if not text:
-            raise InputError(f"--{flag}= names no folder")
-        if re.match(r"\w+://", text):
-            raise InputError(f"--{flag}={text} is not a local folder; mount it, or name a local one")
-        try:
-            self.path = Path(text).expanduser()
-        except RuntimeError:
-            raise InputError(f"--{flag}={text} names the home of a user who does not exist") from None
+        self.path = local(path, flag)
         self.config_file = self.path / "config.json"
         self.result_file = self.path / "result.json"
         self.checkpoints = self.path / "checkpoints"
@@ -94,7 +87,7 @@ class RunDirectory:
             self.write("config.json", content)
 
     def _check(self, config: Config) -> None:
-        trained = self.checkpoints.is_dir() and any(self.checkpoints.glob("ckpt-*"))
+        trained = checkpoints.any_in(self.checkpoints)
         if not self.config_file.exists():
             if trained or self.result_file.exists():
                 raise InputError(f"--{self.flag}={self.path} holds a run without a config.json; name an empty folder")
@@ -108,6 +101,19 @@ class RunDirectory:
             self._compare_versions()
         elif not self._is_ours():
             raise InputError(f"--{self.flag}={self.path} has a config.json that is not of a run; name another folder")
+        self._check_room()
+
+    def _check_room(self) -> None:
+        """Raises InputError if something stands where the run is going to write, before hours are spent."""
+        expected = {self.checkpoints: Path.is_dir, self.config_file: Path.is_file, self.result_file: Path.is_file}
+        for path, is_right in expected.items():
+            if os.path.lexists(path) and not is_right(path):
+                raise InputError(f"--{self.flag}={self.path}: {path} is in the way; move it, or name another folder")
+        if not free(self.export) or (self.export.exists() and not self.config_file.exists()):
+            raise InputError(
+                f"--{self.flag}={self.path}: {self.export} is in the way: it is not a SavedModel of a run here; "
+                "move it, or name another folder"
+            )
 
     def _is_ours(self) -> bool:
         """Returns whether `config.json` is one that this library wrote."""
@@ -138,12 +144,7 @@ class RunDirectory:
         Raises:
             InputError: if they cannot.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            raise InputError(f"--{flag or self.flag}={self.path} cannot be written: {error.strerror}") from None
+        check_writable(self.path, flag or self.flag)
 
     def config(self) -> Config:
         """Returns the run's configuration.

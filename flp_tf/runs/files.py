@@ -1,56 +1,25 @@
-"""Files that are written whole or not at all, and a lock that never outlives its process."""
+"""What processes leave in a run's folder while they write, and a lock that never outlives its process."""
 
 import contextlib
 import json
 import os
-import re
-import secrets
 import shutil
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from flp_tf.errors import InputError
+from flp_tf.files import PARTIAL, whole
 
 try:
     import fcntl
 except ImportError:  # Not a POSIX system: there are no locks.
     fcntl = None
 
+__all__ = ["LOCK", "locked", "remove_partial", "whole"]
+
 LOCK = ".lock"
-# Names of files and folders while they are written.
-PARTIAL = re.compile(r"\..+\.[0-9a-z_]{8,16}\.partial")
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """A context that writes a file whole or not at all.
-
-    The file is written under another name in the same folder, and renamed at the end. The
-    other name is random and its file is created exclusively, so that a link planted there
-    is not followed.
-
-    Args:
-        path: of the file; an older one is replaced.
-
-    Raises:
-        InputError: if the file cannot be written.
-    """
-    partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def remove_partial(folder: Path) -> None:

@@ -7,10 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from flp_tf.errors import InputError
+from flp_tf.files import check_writable, local
 from flp_tf.registry import check, option
 from flp_tf.tasks.base import SPLITS
 from flp_tf.tasks.classification import Classification, DatasetOptions, check_episode, episode_options
-from flp_tf.tasks.images.mini_imagenet_folder import CSV_FILES, EXPECTED, Listing, fingerprint, read_listings
+from flp_tf.tasks.images.mini_imagenet_folder import (
+    CSV_FILES,
+    EXPECTED,
+    Listing,
+    check_images,
+    fingerprint,
+    read_listings,
+)
 
 # Images read from disk at a time.
 BATCH = 256
@@ -49,13 +57,14 @@ def _load_images(options: MiniImagenetOptions) -> dict[str, np.ndarray]:
     """Returns the images by split, uint8 `[classes, drawings, size, size, 3]`."""
     if not options.mini_imagenet_dir:
         raise InputError(f"--mini_imagenet_dir is needed by --task=mini_imagenet; expected: {EXPECTED}")
-    folder = Path(options.mini_imagenet_dir).expanduser()
+    folder = local(options.mini_imagenet_dir, "mini_imagenet_dir")
+    data_dir = local(options.data_dir, "data_dir")
     listings = read_listings(folder)
     for split, listing in listings.items():
         check_listing(folder, split, listing, options.ways, options.shots, options.query_size)
     counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
     print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
-    return _prepare(folder, listings, options.image_size, Path(options.data_dir).expanduser())
+    return _prepare(folder, listings, options.image_size, data_dir)
 
 
 def check_listing(folder: Path, split: str, listing: Listing, ways: int, shots: int, query_size: int) -> None:
@@ -79,7 +88,13 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
 
     config = MiniImagenetConfig(size, fingerprint(folder, listings), listings)
     builder = MiniImagenetRavi(config=config, data_dir=data_dir)
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
+    if not builder.is_prepared():
+        check_images(folder, listings)
+        check_writable(data_dir, "data_dir")
+    try:
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
+    except OSError as error:
+        raise InputError(f"--data_dir={data_dir} cannot be written: {error.strerror or error}") from None
     return {split: _load(builder, split, listings[split], size) for split in SPLITS}
 
 

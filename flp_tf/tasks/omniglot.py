@@ -2,17 +2,18 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from flp_tf.errors import InputError
+from flp_tf.files import local
 from flp_tf.registry import check, option
 from flp_tf.tasks.base import SPLITS
-from flp_tf.tasks.classification import Classification, DatasetOptions, episode_options
+from flp_tf.tasks.classification import Classification, DatasetOptions, check_episode, episode_options
 from flp_tf.tasks.images import omniglot_drawings
-from flp_tf.tasks.images.cache import cached, decode_ink
+from flp_tf.tasks.images.cache import cached
+from flp_tf.tasks.images.png import check_sizes, decode_ink
 
 # One class in this many is kept from meta-training for validation.
 VALIDATION_EVERY = 10
@@ -55,15 +56,17 @@ class Omniglot(Classification):
 
 def _load_images(options: OmniglotOptions) -> dict[str, np.ndarray]:
     """Returns the drawings by split, uint8 `[classes, drawings, size, size, 1]`."""
-    data_dir = Path(options.data_dir).expanduser()
+    data_dir = local(options.data_dir, "data_dir")
     if options.omniglot_archives:
-        source = omniglot_drawings.from_archives(Path(options.omniglot_archives).expanduser())
+        source = omniglot_drawings.from_archives(local(options.omniglot_archives, "omniglot_archives"))
     else:
         source = omniglot_drawings.from_tensorflow_datasets(data_dir)
     path = data_dir / "flp_tf" / f"omniglot_{options.image_size}px_{source.key}.npz"
     arrays = cached(path, lambda: _decode(source, options.image_size))
     alphabets = arrays["alphabets"]
     splits = split_classes(alphabets, arrays["evaluation"], options.meta_test_alphabets, options.ways)
+    for split, classes in splits.items():
+        check_episode(split, len(classes), arrays["images"].shape[1], options.ways, options.shots, options.query_size)
     counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
     print(
         f"Omniglot: {len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} "
@@ -125,13 +128,22 @@ def _decode(source: omniglot_drawings.Source, size: int) -> dict[str, np.ndarray
     for character, count in counts.items():
         if count < max(counts.values()):
             raise InputError(
-                f"--omniglot_archives: {'/'.join(character)} has {count} drawings in {source.name}, "
+                f"{source.flag}: {'/'.join(character)} has {count} drawings in {source.name}, "
                 f"other classes have {max(counts.values())}; unpack the archive again"
             )
-    pngs = [[png for _, png in sorted(drawings.classes[character].items())] for character in classes]
+    named = {character: _named(source, character, drawings.classes[character]) for character in classes}
+    check_sizes(pair for of_class in named.values() for pair in of_class.items())
     return {
-        "images": np.stack([decode_ink(of_class, size) for of_class in pngs]),
+        "images": np.stack([decode_ink(of_class, size) for of_class in named.values()]),
         "alphabets": np.array([character.alphabet for character in classes]),
         "characters": np.array([character.character for character in classes]),
         "evaluation": np.array([character.alphabet in drawings.evaluation_alphabets for character in classes]),
     }
+
+
+def _named(
+    source: omniglot_drawings.Source, character: omniglot_drawings.Character, drawings: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Returns the drawings of a class in their order, by what a message calls them."""
+    path = "/".join(character)
+    return {f"{source.flag}: {path}/{name} in {source.name}": png for name, png in sorted(drawings.items())}

@@ -1,44 +1,50 @@
 """Decoded images in one compact file, which is made again if it cannot be read."""
 
-import os
-import tempfile
+import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from flp_tf.errors import InputError
+from flp_tf.files import whole
+
 
 def cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Returns the arrays of an `.npz` file, made and written there if need be.
 
     The file appears whole or not at all, so that runs may share it, and checksums
-    inside it reveal damage.
+    inside it reveal damage. Where it cannot be written, because it is another user's or the
+    disk is full, that is said in a line, and nothing is kept.
 
     Args:
         path: the file; its name must depend on all that the arrays depend on.
         make: returns the arrays by name.
+
+    Raises:
+        InputError: if the path leads through something that is not a folder.
     """
     try:
         with np.load(path) as arrays:
             return dict(arrays)
     except FileNotFoundError:
         logging.info("Decoding images into %s", path)
+    except NotADirectoryError as error:
+        raise InputError(f"--data_dir: {path} cannot be read or written: {error.strerror}") from None
+    except PermissionError:
+        logging.info("Decoding images: %s is not ours to read", path)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         logging.warning("Decoding images again: %s is damaged (%s)", path, error)
     arrays = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".partial", delete=False) as file:
-        try:
+    try:
+        with whole(path) as file:
             np.savez_compressed(file, **arrays)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    except InputError as error:
+        print(f"flp_tf: decoded images are not kept: {error}", file=sys.stderr)
     return arrays
 
 
@@ -54,9 +60,3 @@ def resized(images: tf.Tensor, size: int) -> np.ndarray:
     """
     scaled = tf.image.resize(images, [size, size], method="bilinear", antialias=True)
     return tf.cast(tf.round(scaled), tf.uint8).numpy()
-
-
-def decode_ink(pngs: Sequence[bytes], size: int) -> np.ndarray:
-    """Returns drawings in black on white as ink, uint8 `[drawings, size, size, 1]`, 255 where black."""
-    paper = tf.stack([tf.io.decode_png(png, channels=1) for png in pngs])
-    return resized(255 - paper, size)

@@ -64,5 +64,7 @@ class MiniImagenetRavi(tfds.core.GeneratorBasedBuilder):
         try:
             image = tf.io.decode_jpeg(path.read_bytes(), channels=3)
         except tf.errors.InvalidArgumentError:
-            raise InputError(f"--mini_imagenet_dir: {path} is not a JPEG image") from None
+            raise InputError(f"--mini_imagenet_dir: {path} is damaged, or not a JPEG image") from None
+        except OSError as error:
+            raise InputError(f"--mini_imagenet_dir: {path} cannot be read: {error.strerror}") from None
         return resized(image[None], self.builder_config.image_size)[0]

@@ -1,0 +1,86 @@
+"""Drawings in PNG files, checked before they are decoded."""
+
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from flp_tf.errors import InputError
+from flp_tf.tasks.images.cache import resized
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Bytes of a chunk that are not its content: length, type and checksum.
+FRAME = 12
+HEADER = struct.Struct(">II5B")
+# More pixels than a drawing has; a header that says so is damaged.
+MOST_PIXELS = 10**8
+
+
+def decode_ink(pngs: Mapping[str, bytes], size: int) -> np.ndarray:
+    """Returns drawings in black on white as ink, uint8 `[drawings, size, size, 1]`, 255 where black.
+
+    Args:
+        pngs: content of the files, by name. All drawings have the same size.
+        size: height and width that they are scaled to.
+
+    Raises:
+        InputError: naming the first file that cannot be decoded.
+    """
+    for name, png in pngs.items():
+        dimensions(name, png)
+    return resized(255 - tf.stack([_decoded(name, png) for name, png in pngs.items()]), size)
+
+
+def check_sizes(pngs: Iterable[tuple[str, bytes]]) -> None:
+    """Raises InputError unless all files are PNG images of one size.
+
+    Args:
+        pngs: name and content of every file.
+    """
+    first = None
+    for name, png in pngs:
+        found = dimensions(name, png)
+        first = first or (name, found)
+        if found != first[1]:
+            raise InputError(
+                f"{name} has {found[0]}x{found[1]} pixels, {first[0]} has {first[1][0]}x{first[1][1]}; "
+                "expected drawings of one size"
+            )
+
+
+def dimensions(name: str, png: bytes) -> tuple[int, int]:
+    """Returns width and height of a PNG file, whose chunks and checksums are verified.
+
+    Source: https://www.w3.org/TR/png-3/#5DataRep
+
+    Args:
+        name: of the file, for messages.
+        png: its content.
+
+    Raises:
+        InputError: if it is no PNG image, or is damaged.
+    """
+    if not png.startswith(SIGNATURE):
+        raise InputError(f"{name} is {'not a PNG image' if png else 'empty'}; expected a PNG image")
+    position, kinds, size = len(SIGNATURE), [], (0, 0)
+    while position + FRAME <= len(png) and kinds[-1:] != [b"IEND"]:
+        (length,) = struct.unpack_from(">I", png, position)
+        kind, end = png[position + 4 : position + 8], position + length + FRAME
+        if end > len(png) or zlib.crc32(png[position + 4 : end - 4]) != int.from_bytes(png[end - 4 : end], "big"):
+            break
+        if kind == b"IHDR" and length == HEADER.size:
+            size = HEADER.unpack_from(png, position + 8)[:2]
+        kinds.append(kind)
+        position = end
+    if kinds[:1] != [b"IHDR"] or kinds[-1:] != [b"IEND"] or not 0 < size[0] * size[1] <= MOST_PIXELS:
+        raise InputError(f"{name} is damaged or cut off; expected a PNG image")
+    return size
+
+
+def _decoded(name: str, png: bytes) -> tf.Tensor:
+    try:
+        return tf.io.decode_png(png, channels=1)
+    except tf.errors.InvalidArgumentError:
+        raise InputError(f"{name} cannot be decoded; expected a PNG image") from None
