@@ -11,6 +11,15 @@ import keras
 # Groups of meta-learned weights, each with an outer optimizer and a rate of its own.
 GROUPS = ("slow", "feedback", "plasticity", "strength", "rule", "initial")
 
+# Whether a kernel's plasticity, or spread, has an entry per synapse, (postsynaptic) neuron or layer.
+GRANULARITIES = ("per_synapse", "per_neuron", "per_layer")
+
+
+def granular_shape(granularity: str, kernel_shape: tuple[int, int]) -> tuple[int, int]:
+    """Returns the shape of a weight of one of `GRANULARITIES`, broadcastable to `kernel_shape`, `(in, out)`."""
+    fan_in, out = kernel_shape
+    return {"per_synapse": (fan_in, out), "per_neuron": (1, out), "per_layer": (1, 1)}[granularity]
+
 
 class Component(keras.layers.Layer):
     """A Keras layer that lists its constructor arguments once.

@@ -7,10 +7,22 @@ file here and a line below.
 """
 
 from flp_tf.feedback.base import Pathway, PathwayOptions
+from flp_tf.feedback.cascade import CascadeFeedback
 from flp_tf.feedback.direct import DirectFeedback, DirectOptions
+from flp_tf.feedback.plastic import PlasticFeedback
 from flp_tf.registry import Registry
 
 FEEDBACK = Registry("feedback", default="direct", text="Feedback pathway.", prefix="feedback_", options=PathwayOptions)
 FEEDBACK.register("direct")(DirectFeedback)
+FEEDBACK.register("plastic")(PlasticFeedback)
+FEEDBACK.register("cascade")(CascadeFeedback)
 
-__all__ = ["FEEDBACK", "DirectFeedback", "DirectOptions", "Pathway", "PathwayOptions"]
+__all__ = [
+    "FEEDBACK",
+    "CascadeFeedback",
+    "DirectFeedback",
+    "DirectOptions",
+    "Pathway",
+    "PathwayOptions",
+    "PlasticFeedback",
+]

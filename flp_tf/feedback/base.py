@@ -1,13 +1,14 @@
 """The contract of a feedback pathway, and how feedback mixes into a layer's activity."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from flp_tf.component import Component
+from flp_tf.component import Component, group_of, named_variables
 from flp_tf.registry import option
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -104,7 +105,15 @@ class Pathway(Component):
         return activity + self.strength * (self.pathway(signal, above or {}, state or {}) - activity)
 
     def fix_kernels(self) -> None:
-        """Excludes all weights of two or more axes from meta-training: random feedback (DFA)."""
-        for weight in self.weights:
-            if len(weight.shape) > 1:
+        """Excludes all feedback weights of two or more axes from meta-training: random feedback (DFA)."""
+        for path, weight in named_variables(self, "feedback").items():
+            if len(weight.shape) > 1 and group_of(path) == "feedback":
                 weight.trainable = False
+
+
+def flat(activity: tf.Tensor, activity_shape: tuple[int, ...]) -> tf.Tensor:
+    """Returns an activity `[..., *activity_shape]` as `[..., units]`."""
+    if len(activity_shape) == 1:
+        return activity
+    batch_axes = tf.shape(activity)[: -len(activity_shape)]
+    return tf.reshape(activity, tf.concat([batch_axes, [math.prod(activity_shape)]], 0))

@@ -58,12 +58,20 @@ class DirectFeedback(Pathway):
         self.kernels = [self.add_weight(name=f"kernel_{i}", shape=size, initializer="he_normal") for i, size in pairs]
         self.biases = [self.add_weight(name=f"bias_{i}", shape=size[1:], initializer="zeros") for i, size in pairs]
 
+    def hidden(self, signal: tf.Tensor) -> tf.Tensor:
+        """Returns the activity below the last kernel: the signal, where there are no hidden layers."""
+        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1]):
+            signal = self.activation(tf.tensordot(signal, kernel.value, 1) + bias)
+        return signal
+
+    def drive(self, signal: tf.Tensor, above: Activities, state: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns `f B + c`, of which `z` is the activation, `[..., batch, units]`; see `Pathway.pathway`."""
+        del above, state
+        return tf.tensordot(self.hidden(signal), self.kernels[-1].value, 1) + self.biases[-1]
+
     def pathway(self, signal: tf.Tensor, above: Activities, state: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns `z [..., batch, *activity_shape]`; see `Pathway.pathway`."""
-        del above, state
-        activity = signal
-        for kernel, bias in zip(self.kernels, self.biases):
-            activity = self.activation(tf.tensordot(activity, kernel.value, 1) + bias)
+        activity = self.activation(self.drive(signal, above, state))
         if len(self.activity_shape) > 1:
             batch_axes = tf.shape(signal)[:-1]
             activity = tf.reshape(activity, tf.concat([batch_axes, self.activity_shape], 0))

@@ -40,3 +40,12 @@ class Initial(Component):
         """
         del kernel
         return 0.0
+
+    def bits(self, kernel: tf.Tensor) -> tf.Tensor | None:
+        """Returns the information that the initial weights hold, a scalar in bits; None where it is not defined.
+
+        Args:
+            kernel: the slow kernel `[in, out]`.
+        """
+        del kernel
+        return None

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from flp_tf import seeds as lifetime_seeds
 from flp_tf.initial.base import Initial
 
 
@@ -10,6 +11,4 @@ class FixedInitial(Initial):
 
     def call(self, kernel: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
         """Returns the slow kernel, once per lifetime; see `Initial.call`."""
-        if seeds is None:
-            return kernel
-        return tf.broadcast_to(kernel, tf.concat([tf.shape(seeds)[:1], kernel.shape], 0))
+        return lifetime_seeds.once_each(kernel, seeds)

@@ -7,14 +7,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from flp_tf.component import Component
+from flp_tf.component import GRANULARITIES, Component, granular_shape
 from flp_tf.errors import InputError
 from flp_tf.feedback import Pathway
 from flp_tf.feedback.base import Activities, Shapes
 from flp_tf.initial import INITIALS, Initial
 from flp_tf.plasticity import RULES, FunctionRule, Rule
+from flp_tf.seeds import fold
 
-GRANULARITIES = ("per_synapse", "per_neuron", "per_layer")
+# The feedback pathway draws from other seeds than the initial distribution.
+OF_FEEDBACK = 1
 
 # Of one layer: the fast kernel, and what else changes in a lifetime.
 LayerState = dict[str, Any]
@@ -101,10 +103,9 @@ class PlasticLayer(Component):
         self.kernel = self.add_weight(name="kernel", shape=kernel_shape, initializer=self.kernel_initializer)
         self.bias = self.add_weight(name="bias", shape=(out,), initializer="zeros")
         self.fan_in = math.prod(kernel_shape[:-1])
-        shapes = {"per_synapse": (self.fan_in, out), "per_neuron": (1, out), "per_layer": (1, 1)}
         self.plasticity = self.add_weight(
             name="plasticity",
-            shape=shapes[self.granularity],
+            shape=granular_shape(self.granularity, (self.fan_in, out)),
             initializer=keras.initializers.Constant(self.plasticity_init),
             trainable=self.train_plasticity,
         )
@@ -127,9 +128,8 @@ class PlasticLayer(Component):
         Returns:
             `{"kernel": [in, out] or [lifetimes, in, out]}`, and `"feedback"` where the pathway has a state.
         """
-        kernel = tf.reshape(tf.convert_to_tensor(self.kernel.value), [self.fan_in, -1])
-        state = {"kernel": self.initial(kernel, seeds)}
-        feedback = self.feedback.initial_state(seeds) if self.feedback is not None else {}
+        state = {"kernel": self.initial(self._slow_kernel(), seeds)}
+        feedback = self.feedback.initial_state(fold(seeds, OF_FEEDBACK)) if self.feedback is not None else {}
         return {**state, "feedback": feedback} if feedback else state
 
     def presynaptic(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -181,12 +181,21 @@ class PlasticLayer(Component):
         """
         new_state = {**state, "kernel": state["kernel"] + self.alpha * self.direction(state, pre, post)}
         if "feedback" in state:
+            signal, post = (tf.convert_to_tensor(part, self.compute_dtype) for part in (signal, post))
             new_state["feedback"] = self.feedback.update(state["feedback"], signal, post)
         return new_state
 
     def penalty(self) -> tf.Tensor | float:
         """Returns what the initial distribution adds to the outer loss; see `Initial.penalty`."""
-        return self.initial.penalty(tf.reshape(self.kernel.value, [self.fan_in, -1]))
+        return self.initial.penalty(self._slow_kernel())
+
+    def bits(self) -> tf.Tensor | None:
+        """Returns the information that the initial fast weights hold; see `Initial.bits`."""
+        return self.initial.bits(self._slow_kernel())
+
+    def _slow_kernel(self) -> tf.Tensor:
+        """Returns the slow kernel as a matrix `[in, out]`."""
+        return tf.reshape(tf.convert_to_tensor(self.kernel.value), [self.fan_in, -1])
 
     @property
     def alpha(self) -> tf.Tensor:

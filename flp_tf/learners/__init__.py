@@ -6,12 +6,14 @@ from flp_tf.component import seeded
 from flp_tf.learners.base import Learner, LearnerOptions
 from flp_tf.learners.flp import DirectFeedbackAlignment, FeatureReuse, FeedbackLearner
 from flp_tf.learners.gradient import GradientLearner, OnlineMetaLearning
+from flp_tf.learners.recurrent import RecurrentLearner
 from flp_tf.registry import Registry
 
 METHODS = Registry("method", default="flp", text="How the network changes on an inner step.")
 METHODS.register("flp")(FeedbackLearner)
 METHODS.register("feature_reuse")(FeatureReuse)
 METHODS.register("dfa")(DirectFeedbackAlignment)
+METHODS.register("recurrent")(RecurrentLearner)
 METHODS.register("gradient")(GradientLearner)
 METHODS.register("oml")(OnlineMetaLearning)
 
@@ -42,5 +44,6 @@ __all__ = [
     "Learner",
     "LearnerOptions",
     "OnlineMetaLearning",
+    "RecurrentLearner",
     "build",
 ]

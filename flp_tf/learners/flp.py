@@ -1,13 +1,15 @@
 """FLP: feedback connections and local plasticity (paper, section 4), and its two special cases."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from flp_tf.component import GRANULARITIES
 from flp_tf.errors import InputError
-from flp_tf.layers.base import GRANULARITIES
+from flp_tf.feedback.base import Activities
+from flp_tf.layers import PlasticLayer
 from flp_tf.learners.base import Learner, LearnerOptions, network_of
 from flp_tf.networks import Network, State
 from flp_tf.registry import Choice, option
@@ -17,8 +19,8 @@ PRESYNAPTIC = ("pre_feedback", "post_feedback")
 
 
 @dataclasses.dataclass(frozen=True)
-class FlpOptions(LearnerOptions):
-    """Options of FLP."""
+class LocalOptions(LearnerOptions):
+    """Options of all methods with feedback and local plasticity."""
 
     granularity: str = option("per_synapse", "Plasticity per synapse, neuron or layer.", legal=GRANULARITIES)
     plasticity_scale: float = option(1e-3, "alpha = plasticity_scale * a, of which a is meta-learned.")
@@ -27,6 +29,12 @@ class FlpOptions(LearnerOptions):
     output_plasticity_init: float = option(0.0, "Initial a of the output layer.")
     feedback_signal: str = option("error", "What is fed back: the error or the target.", legal=SIGNALS)
     clamp_output: bool = option(False, "Whether the output's post-feedback activity is the target.")
+
+
+@dataclasses.dataclass(frozen=True)
+class FlpOptions(LocalOptions):
+    """Options of FLP."""
+
     presynaptic: str = option("pre_feedback", "Presynaptic activity in updates.", legal=PRESYNAPTIC)
 
 
@@ -35,6 +43,20 @@ class FeatureReuseOptions(FlpOptions):
     """Options of FLP in the output layer alone."""
 
     num_plastic_layers: int = option(1, "Plastic layers: the output layer alone.", least=1, most=1)
+
+
+class Observed(NamedTuple):
+    """What the local rules of an inner step see.
+
+    Attributes:
+        pre: presynaptic activity of every plastic layer, from the first up; more of them are ignored.
+        post: their post-feedback activities.
+        signal: the feedback signal.
+    """
+
+    pre: Sequence[tf.Tensor]
+    post: Sequence[tf.Tensor]
+    signal: tf.Tensor
 
 
 class FeedbackLearner(Learner):
@@ -79,7 +101,7 @@ class FeedbackLearner(Learner):
 
     @classmethod
     def from_options(
-        cls, task: Any, options: FlpOptions, parts: Mapping[str, Choice], dtype: str = "float32"
+        cls, task: Any, options: LocalOptions, parts: Mapping[str, Choice], dtype: str = "float32"
     ) -> "FeedbackLearner":
         """Returns the learner of a configuration; see `Learner.from_options`."""
 
@@ -96,25 +118,54 @@ class FeedbackLearner(Learner):
             }
 
         network = network_of(task, options, plastic_options, dtype)
-        return cls(network, options.feedback_signal, options.clamp_output, options.presynaptic)
+        return cls(network, **cls.arguments_of(options))
+
+    @classmethod
+    def arguments_of(cls, options: Any) -> dict[str, Any]:
+        """Returns the constructor's arguments beside the network."""
+        return {
+            "signal": options.feedback_signal,
+            "clamp_output": options.clamp_output,
+            "presynaptic": options.presynaptic,
+        }
 
     def learn(self, state: State, features: tf.Tensor, y: tf.Tensor) -> State:
         """Returns the state after one local update of every plastic layer; see `Learner.learn`."""
+        seen = self.observe(state, features, tf.convert_to_tensor(y, self.network.compute_dtype))
+        return {
+            layer.name: layer.update(state[layer.name], pre, post, seen.signal)
+            for layer, pre, post in zip(self.network.head, seen.pre, seen.post)
+        }
+
+    def observe(self, state: State, features: tf.Tensor, y: tf.Tensor) -> Observed:
+        """Returns what the local rules see; `y` is a tensor of the network's type."""
         layers = self.network.head
-        y = tf.convert_to_tensor(y, self.network.compute_dtype)
         pre = self.network.activities(state, features)
-        signal = y - pre[-1] if self.signal == "error" else y
+        signal = self.signal_of(y, pre[-1])
         post: dict[str, tf.Tensor] = {}
         # From the top down, so that a pathway can use the activities above its layer.
         for layer, activity in zip(reversed(layers), reversed(pre)):
-            clamped = self.clamp_output and layer is layers[-1]
-            post[layer.name] = y if clamped else layer.mix_feedback(activity, signal, dict(post), state[layer.name])
-        if self.presynaptic == "post_feedback":
-            pre = [pre[0], *reversed(post.values())]
-        return {
-            layer.name: layer.update(state[layer.name], before, post[layer.name], signal)
-            for layer, before in zip(layers, pre)
-        }
+            post[layer.name] = self.post_of(layer, activity, y, signal, dict(post), state)
+        after = list(reversed(post.values()))
+        return Observed([pre[0], *after] if self.presynaptic == "post_feedback" else pre, after, signal)
+
+    def signal_of(self, y: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns the feedback signal: the error, or the target."""
+        return y - outputs if self.signal == "error" else y
+
+    def post_of(
+        self,
+        layer: PlasticLayer,
+        activity: tf.Tensor,
+        y: tf.Tensor,
+        signal: tf.Tensor,
+        above: Activities,
+        state: State,
+    ) -> tf.Tensor:
+        """Returns the post-feedback activity of a layer: the target, if it is a clamped output."""
+        if self.clamp_output and layer is self.network.head[-1]:
+            return y
+        return layer.mix_feedback(activity, signal, above, state[layer.name])
 
 
 class FeatureReuse(FeedbackLearner):

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from flp_tf.layers.base import GRANULARITIES
+from flp_tf.component import GRANULARITIES
 from flp_tf.learners.base import Learner, LearnerOptions, network_of
 from flp_tf.networks import Network, State
 from flp_tf.registry import Choice, option

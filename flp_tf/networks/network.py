@@ -11,6 +11,7 @@ from flp_tf.component import Component
 from flp_tf.errors import InputError
 from flp_tf.layers import PlasticLayer
 from flp_tf.layers.base import LayerState
+from flp_tf.seeds import fold
 
 # By the name of the plastic layer.
 State = dict[str, LayerState]
@@ -107,8 +108,12 @@ class Network(Component):
         return tf.cast(features, self.compute_dtype)
 
     def initial_state(self, seeds: tf.Tensor | None = None) -> State:
-        """Returns the first state of every plastic layer; see `PlasticLayer.get_initial_state`."""
-        return {layer.name: layer.get_initial_state(seeds) for layer in self.head}
+        """Returns the first state of every plastic layer, each drawn from seeds of its own.
+
+        Args:
+            seeds: see `PlasticLayer.get_initial_state`.
+        """
+        return {layer.name: layer.get_initial_state(fold(seeds, i)) for i, layer in enumerate(self.head)}
 
     def activities(self, state: State, features: tf.Tensor) -> list[tf.Tensor]:
         """Runs the plastic head.

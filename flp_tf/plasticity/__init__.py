@@ -13,6 +13,7 @@ from flp_tf.component import make_serializable
 from flp_tf.plasticity.base import FunctionRule, Rule
 from flp_tf.plasticity.hebb import hebb
 from flp_tf.plasticity.oja import oja
+from flp_tf.plasticity.polynomial import PolynomialRule
 from flp_tf.registry import Registry
 
 
@@ -28,5 +29,6 @@ def _as_component(rule: Any) -> Any:
 RULES = Registry("rule", default="oja", text="Local plasticity rule.", prefix="rule_", adapt=_as_component)
 RULES.register("oja")(oja)
 RULES.register("hebb")(hebb)
+RULES.register("polynomial")(PolynomialRule)
 
-__all__ = ["RULES", "FunctionRule", "Rule", "hebb", "oja"]
+__all__ = ["RULES", "FunctionRule", "PolynomialRule", "Rule", "hebb", "oja"]

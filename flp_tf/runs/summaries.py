@@ -3,9 +3,10 @@
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import keras
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
@@ -94,6 +95,17 @@ class Summaries:
         for layer in self.trainer.learner.network.head:
             if layer.feedback is not None:
                 tf.summary.scalar(f"beta/{layer.name}", layer.feedback.strength.value)
+            if (bits := layer.bits()) is not None:
+                tf.summary.scalar(f"bits/{layer.name}", bits)
+        for tag, weight in self._of_parts():
+            if not weight.shape:
+                tf.summary.scalar(tag, weight.value)
+
+    def _of_parts(self) -> Iterator[tuple[str, keras.Variable]]:
+        """Yields tag and weight of all that feedback pathways, rules and initial distributions have."""
+        for group in ("feedback", "rule", "initial"):
+            for path, weight in self.trainer.optimizers.groups.get(group, {}).items():
+                yield _tag(group, path), weight
 
     def evaluation(self, evaluation: Evaluation) -> None:
         """Writes an evaluation on unseen episodes, histograms and a picture of one episode."""
@@ -102,10 +114,9 @@ class Summaries:
             tf.summary.scalar("meta_test/error_before_lifetime", float(np.mean(evaluation.before)))
             for layer in self.trainer.learner.network.head:
                 tf.summary.histogram(f"alpha/{layer.name}", layer.alpha)
-            for group, weights in self.trainer.optimizers.groups.items():
-                if group in ("feedback", "rule", "initial"):
-                    for path, weight in weights.items():
-                        tf.summary.histogram(_tag(group, path), weight.value)
+            for tag, weight in self._of_parts():
+                if weight.shape:
+                    tf.summary.histogram(tag, weight.value)
             if self.enabled and self.draws and (picture := self._picture()) is not None:
                 tf.summary.image("episode", picture)
 

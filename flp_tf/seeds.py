@@ -1,0 +1,33 @@
+"""What is drawn in a lifetime comes from its stateless seed; seeds of a meta-batch are int32 `[lifetimes, 2]`."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+# Named, because the default algorithm depends on the device.
+ALGORITHM = "philox"
+
+
+def fold(seeds: tf.Tensor | None, number: int) -> tf.Tensor | None:
+    """Returns seeds of another draw, which have nothing in common with the ones given.
+
+    Args:
+        seeds: int32 `[lifetimes, 2]`, or None.
+        number: of the draw.
+    """
+    if seeds is None:
+        return None
+    return tf.map_fn(lambda seed: tf.random.fold_in(seed, number, alg=ALGORITHM), tf.convert_to_tensor(seeds))
+
+
+def normal(seeds: tf.Tensor, shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+    """Returns standard normal numbers `[lifetimes, *shape]`, each lifetime's from its own seed."""
+    draw = lambda seed: tf.random.stateless_normal(shape, seed, dtype=dtype, alg=ALGORITHM)  # noqa: E731
+    return tf.map_fn(draw, tf.convert_to_tensor(seeds), fn_output_signature=tf.TensorSpec(shape, dtype))
+
+
+def once_each(tensor: tf.Tensor, seeds: tf.Tensor | None) -> tf.Tensor:
+    """Returns a tensor once per lifetime, `[lifetimes, ...]`; as it is without seeds."""
+    if seeds is None:
+        return tensor
+    return tf.broadcast_to(tensor, tf.concat([tf.shape(seeds)[:1], tensor.shape], 0))
