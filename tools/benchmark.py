@@ -9,6 +9,8 @@ in turn. `--baseline=DIR` adds the engine of another checkout of flp_tf:
     python tools/benchmark.py --json=rows.json --report=docs/performance.md
     git worktree add /tmp/before 7550ab6
     python tools/benchmark.py --match='^sine . 400 1$' --baseline=/tmp/before --rounds=3
+
+`--until_error` measures meta-training to a validation error instead; see `until_error.py`.
 """
 
 import itertools
@@ -27,6 +29,8 @@ from absl import app, flags
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+import until_error  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_bool("quick", False, "Only the paper's sine network at N=3, T=400: under three minutes.")
@@ -262,4 +266,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    if any(argument.startswith("--until_error") for argument in sys.argv[1:]):
+        until_error.main(sys.argv[1:])
+    else:
+        app.run(main)

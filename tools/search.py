@@ -1,0 +1,285 @@
+"""Searches the outer loop's flags of a method with Optuna, by validation error at a fixed cost.
+
+    tools/search sine_compact_continual_flp2 --trials=40 --jobs=2
+    tools/search sine_compact_continual_flp2 --cost=200000 --flags=--num_sines=5
+
+`spaces.py` has the ranges. A trial meta-trains with the flags that Optuna suggests until it
+has simulated `--cost` inner steps, so that its value does not depend on the machine; the
+value is the error on validation lifetimes, never on those of the meta-test. Trial 0 has the
+values of the flagfile. Trials that are worse than the median of the others at the same
+cost end early; those that diverge count with the value `DIVERGED`.
+
+The study is a journal in the folder `--out`, and each trial a run directory below it. The
+same command goes on with what was interrupted, and given on several machines that share
+the folder, it spreads the trials over them.
+"""
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from absl import app, flags
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
+
+import spaces  # noqa: E402
+from trials import REPORTS, as_in_the_flagfile, cells, flags_of, suggest  # noqa: E402
+
+from flp_tf.errors import InputError  # noqa: E402
+from flp_tf.runs.files import locked  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("trials", spaces.TRIALS, "Trials of the whole search, on all machines.", lower_bound=1)
+flags.DEFINE_integer("jobs", 1, "Trials at a time on this machine, each on its share of the cores.", lower_bound=1)
+flags.DEFINE_string("out", "", "Folder of the study; runs/search/SPACE in the working directory by default.")
+flags.DEFINE_integer("cost", 0, "Inner steps of a trial; that of spaces.py for the network by default.", lower_bound=0)
+flags.DEFINE_integer("lifetimes", 50, "Validation lifetimes that a trial is judged by at its end.", lower_bound=1)
+flags.DEFINE_list("flags", [], "Further flags for every trial, such as --num_sines=5,--seed=1.")
+flags.DEFINE_bool("worker", False, "Work on trials in this process; the search starts such processes.")
+
+# Share of the cost before which no trial is ended, and trials before which none is.
+WARMUP, FIRST_TRIALS = 0.3, 6
+# Value of a trial that diverged, and the most that a finite error counts.
+DIVERGED = 1e3
+# Exit code of a worker that was interrupted; its trial goes on later.
+INTERRUPTED = 75
+MISSING = "search: Optuna is missing; pip install -r requirements-search.txt"
+
+
+class Search:
+    """A search: what it searches, and where its study lies.
+
+    Args:
+        name: of the space.
+        out: folder of the study.
+
+    Raises:
+        InputError: if flags are not legal, or the folder holds another search.
+    """
+
+    def __init__(self, name: str, out: Path):
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        from flp_tf.commandline import read
+        from flp_tf.runs.config import resolve
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.network, self.cell = cells()[name]
+        self.out, self.name = out, name
+        self.arguments = [*self.cell.flags(self.network), *FLAGS.flags]
+        line = read(self.arguments)
+        self.given, self.optional = line.given, line.optional
+        self.base = resolve(self.given, self.optional)
+        self.cost = FLAGS.cost or spaces.COST.get(self.network, spaces.OTHER_COST)
+        self.full = self.base.make_task().steps
+        self.ranges = spaces.ranges(self.network, self.cell.name)
+        out.mkdir(parents=True, exist_ok=True)
+        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(out / "journal.log")))
+        with exclusively(out):
+            self.study = optuna.create_study(
+                study_name=name,
+                storage=self.storage,
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(FIRST_TRIALS, int(WARMUP * REPORTS), n_min_trials=3),
+            )
+            self._check_same()
+            if not self.study.get_trials(deepcopy=False):
+                self.study.enqueue_trial(as_in_the_flagfile(self.base, self.ranges))
+
+    def _check_same(self) -> None:
+        now = json.loads(json.dumps({"cost": self.cost, "flags": FLAGS.flags, "ranges": self.ranges}))
+        before = self.study.user_attrs.get("settings")
+        if before is None:
+            self.study.set_user_attr("settings", now)
+        elif different := [name for name in now if now[name] != before[name]]:
+            raise InputError(
+                f"--out={self.out} holds a search with other {different[0]}, {before[different[0]]}; name another one"
+            )
+
+    @contextlib.contextmanager
+    def next_trial(self) -> Iterator[Any]:
+        """A context with a trial of this process's own; None, if there are enough.
+
+        That is one that another process left unfinished, else a new one.
+        """
+        import optuna
+
+        with contextlib.ExitStack() as claim:
+            with exclusively(self.out):
+                trial = self._abandoned(claim)
+                done = self.study.get_trials(deepcopy=False)
+                asked = [one for one in done if one.state != optuna.trial.TrialState.WAITING]
+                if trial is None and len(asked) < FLAGS.trials:
+                    # What is suggested depends on the trials before alone.
+                    self.study.sampler = optuna.samplers.TPESampler(seed=len(asked), constant_liar=True)
+                    trial = self.study.ask()
+                    suggest(trial, self.ranges)
+                    claim.enter_context(locked(self.folder(trial.number)))
+            yield trial
+
+    def _abandoned(self, claim: contextlib.ExitStack) -> Any:
+        """Returns a trial that is unfinished and that no process works on, claimed; None if there is none."""
+        import optuna
+
+        for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+            with contextlib.suppress(InputError):
+                claim.enter_context(locked(self.folder(trial.number)))
+                if len(trial.params) == len(self.ranges):
+                    return optuna.trial.Trial(self.study, trial._trial_id)
+                # Its process ended before all of its values were drawn.
+                self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        return None
+
+    def folder(self, number: int) -> Path:
+        """Returns the folder of a trial, and makes it."""
+        folder = self.out / "trials" / f"{number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def run(self, trial: Any) -> None:
+        """Meta-trains a trial to its end, or to where it is hopeless, and tells the study.
+
+        Raises:
+            Interrupted: after a signal; the trial can go on.
+            InputError: if its flags are not legal.
+        """
+        import optuna
+
+        from flp_tf import learners
+        from flp_tf.meta.evaluation import Evaluator
+        from flp_tf.meta.trainer import Diverged
+        from flp_tf.runs.config import resolve
+        from flp_tf.runs.directory import RunDirectory
+        from flp_tf.runs.interruption import Stopped
+        from flp_tf.runs.training import make_trainer, train
+
+        values = flags_of(suggest(trial, self.ranges), self.base, self.cost, self.full)
+        config = resolve(self.given | values, self.optional)
+        trial.set_user_attr("flags", values)
+        directory = RunDirectory(self.folder(trial.number) / "run")
+        task = config.make_task()
+        learner = learners.build(config, task)
+        trainer = make_trainer(config, task, learner)
+        reported = set(self.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+
+        def hopeless(point: Any) -> bool:
+            part = REPORTS * point.inner_steps // trainer.all_inner_steps
+            if part not in reported:
+                reported.add(part)
+                trial.report(bounded(point.error), part)
+            return trial.should_prune()
+
+        status, value = "finished", DIVERGED
+        try:
+            with directory.claimed(config):
+                train(trainer, directory, config, progress=False, on_evaluation=hopeless)
+            errors = Evaluator(learner, task, config.jit_compile)(config.seed, FLAGS.lifetimes, "validation")
+            value = bounded(errors.meta_test()["mean"])
+        except Stopped:
+            status = "hopeless"
+        except Diverged:
+            status = "diverged"
+        attributes = {"status": status, "lifetimes": trainer.episodes, "minutes": float(trainer.seconds.numpy()) / 60}
+        for name, attribute in attributes.items():
+            trial.set_user_attr(name, attribute)
+        if status == "hopeless":
+            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            self.study.tell(trial, value)
+        print(f"trial {trial.number}: {status}{'' if status == 'hopeless' else f', {value:.4g}'}", flush=True)
+
+
+def bounded(error: float) -> float:
+    """Returns an error that can be compared: at most `DIVERGED`, also where it is not a number."""
+    return min(error, DIVERGED) if math.isfinite(error) else DIVERGED
+
+
+@contextlib.contextmanager
+def exclusively(folder: Path) -> Iterator[None]:
+    """A context in which no other process is in it for the same folder; waits for that."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(folder))
+                break
+            except InputError:
+                time.sleep(0.1)
+        yield
+
+
+def work(search: Search) -> None:
+    """Works on trials until there are enough."""
+    from flp_tf.runs.interruption import Interrupted
+
+    while True:
+        with search.next_trial() as trial:
+            if trial is None:
+                return
+            try:
+                search.run(trial)
+            except Interrupted:
+                sys.exit(INTERRUPTED)
+
+
+def report(search: Search) -> None:
+    """Writes `trials.csv`, `search.md`, and `best.cfg`, the flagfile of the best trial."""
+    from search_report import write
+
+    write(search.study.get_trials(deepcopy=False), search.out, search.name, search.cost, search.arguments)
+
+
+def spread(name: str, out: Path) -> None:
+    """Starts `--jobs` workers, each on its share of the cores, and waits for them."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    arguments = [argument for argument in sys.argv[1:] if not argument.startswith(("--out", "--jobs"))]
+    command = [sys.executable, __file__, *arguments, f"--out={out}", "--worker"]
+    workers = [subprocess.Popen(command) for _ in range(FLAGS.jobs)]
+    for job, worker in enumerate(workers):
+        if share := cores[job :: FLAGS.jobs]:  # Long before TensorFlow counts them.
+            os.sched_setaffinity(worker.pid, share)
+    with contextlib.suppress(KeyboardInterrupt):  # They got it, too: they save and leave.
+        for worker in workers:
+            worker.wait()
+    if failed := [worker.wait() for worker in workers if worker.wait() not in (0, INTERRUPTED)]:
+        sys.exit(f"search: {len(failed)} of {len(workers)} workers failed; the same command goes on")
+
+
+def main(argv: list[str]) -> None:
+    """Searches the space that the command line names, and writes the table."""
+    if len(argv) != 2 or argv[1] not in cells():
+        sys.exit(f"search: name a space, NETWORK_ORDER_METHOD; legal values: {', '.join(cells())}")
+    if not importlib.util.find_spec("optuna"):
+        sys.exit(MISSING)
+    out = Path(FLAGS.out or Path("runs") / "search" / argv[1]).expanduser().resolve()
+    try:
+        if FLAGS.jobs > 1 and not FLAGS.worker:
+            spread(argv[1], out)
+        search = Search(argv[1], out)
+        if FLAGS.jobs == 1 or FLAGS.worker:
+            from flp_tf.meta.distribution import allow_memory_growth
+
+            allow_memory_growth()
+            work(search)
+        if not FLAGS.worker:
+            report(search)
+    except InputError as error:
+        sys.exit(f"search: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    app.run(main)

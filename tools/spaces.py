@@ -1,0 +1,83 @@
+"""What `tools/search` searches: values of the outer loop's flags, by method.
+
+A space is called `NETWORK_ORDER_METHOD`, such as `sine_compact_continual_flp2`: a flagfile
+in `flags/`, an order of the data and a method of `experiments.py`. No method inherits
+another's rates, and all have the same number of trials.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Log(NamedTuple):
+    """Numbers between two bounds, uniform in their logarithm."""
+
+    low: float
+    high: float
+
+
+# In place of a curriculum: the one of the flagfile.
+FLAGFILE = "flagfile"
+
+# A list has the values to choose from. `curriculum` is LENGTH:SHARE,...: the share of the
+# trial's inner steps that is spent on lifetimes of this length, the rest on those of full
+# length. `warmup` is the share of the outer steps over which rates rise.
+OUTER_LOOP: dict[str, Any] = {
+    "slow_optimizer": ["adam", "muon", "lion"],
+    "slow_rate": Log(1e-4, 1e-2),
+    "schedule": ["cosine", "constant"],
+    "warmup": [0.0, 0.02, 0.1],
+    "clip_norm": [0.1, 1.0, 10.0],
+    "meta_batch": [1, 2, 4],
+    "average": [0.0, 0.9, 0.99],
+}
+SINE = {
+    "curriculum": [
+        FLAGFILE,
+        "",
+        "100:0.9",
+        "100:0.6,200:0.3",
+        "50:0.3,100:0.3,200:0.3",
+        "200:0.8",
+        "20:0.1,100:0.6,200:0.2",
+    ]
+}
+FEEDBACK = {
+    "plasticity_scale": Log(1e-4, 1e-2),
+    "plasticity_init": [0.0, 0.1, 1.0],
+    "output_plasticity_init": [0.0, 0.1, 1.0],
+    "plasticity_optimizer": ["adam", "muon", "lion"],
+    "plasticity_rate": Log(1e-4, 1e-2),
+    "feedback_optimizer": ["adam", "muon", "lion"],
+    "feedback_rate": Log(1e-4, 1e-2),
+    "feedback_strength": [0.2, 0.5, 0.8],
+    "strength_rate": Log(1e-4, 1e-2),
+}
+GRADIENT = {"inner_rate": Log(3e-4, 3e-2), "plasticity_optimizer": ["adam", "lion"], "plasticity_rate": Log(1e-6, 1e-2)}
+OML = {"inner_rate": Log(3e-4, 3e-2)}
+
+# By the beginning of the name of a method, and of a network.
+OF_METHOD = {
+    "feature_reuse": FEEDBACK,
+    "flp": FEEDBACK,
+    "dfa": FEEDBACK,
+    "gradient": GRADIENT,
+    "oml": OML,
+}
+OF_NETWORK = {"sine": SINE, "omniglot": {}, "mini_imagenet": {}}
+
+# Inner steps that a trial simulates, and trials.
+COST = {"sine_compact": 600_000, "sine_paper": 400_000, "omniglot_compact": 300_000}
+OTHER_COST = 300_000
+TRIALS = 40
+
+
+def ranges(network: str, method: str) -> dict[str, Any]:
+    """Returns the ranges of a space, by flag.
+
+    Args:
+        network: a flagfile without its folder and `.cfg`.
+        method: a name of `experiments.METHODS`.
+    """
+    of_method = next(values for name, values in OF_METHOD.items() if method.startswith(name))
+    of_network = next(values for name, values in OF_NETWORK.items() if network.startswith(name))
+    return OUTER_LOOP | of_network | of_method

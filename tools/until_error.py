@@ -1,0 +1,173 @@
+"""Measures how long meta-training takes to a given validation error.
+
+    python tools/benchmark.py --until_error=0.0016 --flagfile=flags/sine_compact.cfg --continual --method=flp
+    git worktree add /tmp/before 7550ab6
+    python tools/benchmark.py --until_error=0.0016 --flagfile=flags/sine_paper.cfg,flags/mine.cfg --baseline=/tmp/before
+
+Every flagfile is a contestant, also with the library of each `--baseline`, which reads its
+own file of that name in `flags/` if it has one. They run one after the other, each in a
+fresh process by the command line of its checkout. Counted are the outer steps, with
+compilation and without evaluations. All other flags go to every run.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import runpy
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+# Evaluations of a run, unless `--eval_every` says otherwise.
+EVALUATIONS = 100
+COLUMNS = ("flagfile", "checkout", "seed", "seconds", "lifetimes", "error", "best_error", "seconds_in_all")
+
+
+class Over(BaseException):
+    """The error is reached, or the last outer step is done."""
+
+
+def measure(target: float, arguments: Sequence[str]) -> dict[str, Any]:
+    """Trains with the flp_tf on `PYTHONPATH` in this process; returns seconds, lifetimes and errors.
+
+    Older checkouts have no hook for evaluations, so that all are watched in the same way:
+    from outside, by what every one of them calls.
+
+    Args:
+        target: the error to reach.
+        arguments: of `flp_tf.main`.
+    """
+    from flp_tf.meta.evaluation import Evaluator
+    from flp_tf.meta.trainer import Trainer
+
+    curve: list[tuple[float, int, float]] = []
+    of_run: dict[str, Any] = {"seconds": 0.0}
+    outer_step, evaluate = Trainer.outer_step, Evaluator.__call__
+
+    def timed(trainer: Trainer) -> dict[str, float]:
+        began = time.perf_counter()
+        metrics = outer_step(trainer)
+        of_run["seconds"] += time.perf_counter() - began
+        of_run["trainer"] = trainer
+        return metrics
+
+    def watched(evaluator: Evaluator, seed: int, episodes: int, split: str = "test") -> Any:
+        evaluation = evaluate(evaluator, seed, episodes, split)
+        if split == "validation":
+            trainer = of_run["trainer"]
+            error = float(evaluation.meta_test()["mean"])
+            curve.append((of_run["seconds"], trainer.episodes, error))
+            if error <= target or trainer.step == trainer.steps:
+                raise Over
+        return evaluation
+
+    Trainer.outer_step, Evaluator.__call__ = timed, watched
+    with tempfile.TemporaryDirectory() as logdir:
+        sys.argv = ["flp_tf", *arguments, f"--logdir={logdir}/run"]
+        with contextlib.suppress(Over):
+            runpy.run_module("flp_tf.main", run_name="__main__", alter_sys=False)
+    seconds, lifetimes, error = curve[-1]
+    return {
+        "seconds": seconds if error <= target else None,
+        "lifetimes": lifetimes,
+        "error": error,
+        "best_error": min(error for _, _, error in curve),
+        "seconds_in_all": seconds,
+        "curve": [{"seconds": s, "lifetimes": n, "error": e} for s, n, e in curve],
+    }
+
+
+def in_fresh_process(target: float, checkout: Path, flagfile: Path, arguments: Sequence[str]) -> dict[str, Any] | None:
+    """Returns what `measure` does with the library of a checkout; None, if that fails, which is said."""
+    own = checkout / "flags" / flagfile.name
+    flagfile = own if checkout != ROOT and own.exists() else flagfile
+    often = evaluations(flagfile.read_text().splitlines(), arguments)
+    command = [sys.executable, __file__, f"--measure={target}", f"--flagfile={flagfile}", *often, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        done = subprocess.run([*command, f"--json={file.name}"], env=environment, stdout=subprocess.DEVNULL)
+        content = Path(file.name).read_text()
+    if done.returncode or not content:
+        print(f"{flagfile} with {checkout} failed", file=sys.stderr)
+        return None
+    return json.loads(content)
+
+
+def evaluations(lines: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Returns the flag that makes `EVALUATIONS` evaluations in a run, if it is known how long the run is.
+
+    Args:
+        lines: of the flagfile.
+        arguments: the other flags; one of them may say how often.
+    """
+    lengths = [match[1] for flag in [*lines, *arguments] if (match := re.match(r"--?episodes=(\d+)", flag))]
+    if not lengths or any(flag.lstrip("-").startswith("eval_every") for flag in arguments):
+        return []
+    return [f"--eval_every={max(int(lengths[-1]) // EVALUATIONS, 1)}"]
+
+
+def table(rows: Sequence[dict[str, Any]], target: float) -> str:
+    """Returns the rows as Markdown."""
+    lines = [f"Seconds of meta-training to a validation error of {target:g}, {platform.node()}, {_cores()}.", ""]
+    lines += [f"| {' | '.join(COLUMNS)} |".replace("_", " "), "|" + " --- |" * len(COLUMNS)]
+    for row in rows:
+        cells = [row[name] for name in COLUMNS]
+        texts = ["not reached" if c is None else f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells]
+        lines.append(f"| {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def _cores() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures all contestants and writes the table; with `--measure`, one of them in this process."""
+    parser = argparse.ArgumentParser(prog="benchmark --until_error", allow_abbrev=False)
+    parser.add_argument("--until_error", type=float)
+    parser.add_argument("--measure", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--flagfile", action="append", default=[], help="Several are joined by commas.")
+    parser.add_argument("--baseline", action="append", default=[], help="Folder of another checkout of flp_tf.")
+    parser.add_argument("--seeds", default="0", help="Seeds of each contestant, joined by commas.")
+    parser.add_argument("--json", default="", help="File for rows and curves.")
+    options, rest = parser.parse_known_args(argv)
+    if options.measure is not None:
+        row = measure(options.measure, [*(f"--flagfile={name}" for name in options.flagfile), *rest])
+        Path(options.json).write_text(json.dumps(row))
+        return
+    flagfiles = [Path(name).resolve() for names in options.flagfile for name in names.split(",")]
+    if not flagfiles:
+        sys.exit("benchmark: --until_error needs a --flagfile")
+    if missing := [str(path) for path in flagfiles if not path.is_file()]:
+        sys.exit(f"benchmark: --flagfile={missing[0]} is no file")
+    checkouts = [ROOT, *(Path(folder).resolve() for folder in options.baseline)]
+    if missing := [str(path) for path in checkouts if not (path / "flp_tf").is_dir()]:
+        sys.exit(f"benchmark: --baseline={missing[0]} holds no folder flp_tf; legal is a checkout of this repository")
+    if not all(seed.isdecimal() for seed in options.seeds.split(",")):
+        sys.exit(f"benchmark: --seeds={options.seeds} cannot be read; legal are integers joined by commas")
+    rows = []
+    for seed in options.seeds.split(","):
+        for flagfile in flagfiles:
+            for checkout in checkouts:
+                found = in_fresh_process(options.until_error, checkout, flagfile, [*rest, f"--seed={seed}"])
+                if found:
+                    rows.append({"flagfile": flagfile.name, "checkout": str(checkout), "seed": int(seed), **found})
+                    print(table(rows[-1:], options.until_error).splitlines()[-1], file=sys.stderr, flush=True)
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    print(table(rows, options.until_error))
+    if not rows:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
