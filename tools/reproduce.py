@@ -8,6 +8,9 @@ interrupted ones continue (`--resume`, the default), so the command can be given
 until the table is full. Of a finished run its `result.json` is enough for the table, its
 checkpoint for figures: the runs of `docs/results.md` lie in `networks/table1` and
 `networks/table2`, and can be copied into OUT.
+
+Given on several machines that share the folder OUT, the command spreads the runs over
+them: a run that another process trains is passed over.
 """
 
 import concurrent.futures
@@ -28,10 +31,13 @@ from typing import IO
 from absl import app, flags
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from experiments import TABLES, Cell, Table  # noqa: E402
 from report import write_report  # noqa: E402
+
+from flp_tf.errors import InputError  # noqa: E402
+from flp_tf.runs.files import locked  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("network", "", "Such as compact or paper; the table's first by default.")
@@ -92,6 +98,10 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
             share, other runs go on beside this one, and it prints to `logdir.log`.
     """
     cores = shares.get()
+    if (logdir / "result.json").exists() or in_use(logdir):
+        print(f"== {logdir.name}: another process trains it", flush=True)
+        shares.put(cores)
+        return
     print(f"== {logdir.name}", flush=True)
     log = logdir.with_suffix(".log")
     try:
@@ -112,6 +122,15 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
             f"{logdir.name} ended with {process.returncode}{why}; the table has its last checkpoint, if there is one.",
             file=sys.stderr,
         )
+
+
+def in_use(logdir: Path) -> bool:
+    """Returns whether a process trains in a run directory, on this machine or on another."""
+    try:
+        with locked(logdir) if logdir.is_dir() else contextlib.nullcontext():
+            return False
+    except InputError:
+        return True
 
 
 def train_missing(table: Table, out: Path) -> None:
