@@ -69,9 +69,8 @@ def test_lifetime_and_meta_gradients(float64):
     """Through the segmented engine, against complex steps through a loop in NumPy."""
     learner = build_learner(rule="polynomial", rule_terms=TERMS, rule_start="zero", plasticity_scale=0.02)
     episode = random_episode(steps=STEPS).lifetime(0)
-    weights = to_numpy(
-        {"layers": weights_by_layer(learner), "theta": [dict(h.rule.theta) for h in learner.network.head]}
-    )
+    head = learner.network.head
+    weights = to_numpy({"layers": weights_by_layer(learner), "theta": [dict(layer.rule.theta) for layer in head]})
     xs, ys, query_x, query_y = (part[:, 0] if i < 2 else part[0] for i, part in enumerate(to_numpy(episode)[:4]))
 
     def loss(weights):
@@ -89,11 +88,11 @@ def test_lifetime_and_meta_gradients(float64):
     found = meta_gradient(learner, REGRESSION, episode, 2)
     assert_close(found.loss, loss(weights))
     gradients = dict(zip(learner.trainable, in_order(learner, found.gradients)))
-    paths = [f"network/layers/{layer.name}/rule/theta/{term}" for layer in learner.network.head for term in TERMS]
+    paths = [f"network/layers/{layer.name}/rule/theta/{term}" for layer in head for term in TERMS]
     assert list(learner.groups()["rule"]) == paths
     flat = tf.nest.flatten(weights)
     leaves = {id(leaf): i for i, leaf in enumerate(flat)}
-    for layer, theta in zip(learner.network.head, weights["theta"]):
+    for layer, theta in zip(head, weights["theta"]):
         for term, value in theta.items():
             expected = numpy_reference.derivative(loss, weights, leaves[id(value)], ())
             assert_close(gradients[f"network/layers/{layer.name}/rule/theta/{term}"], expected)
