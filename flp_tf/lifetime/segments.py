@@ -113,7 +113,7 @@ class _Segments:
 
     def _steps_back(self, k, states, features, cotangents, sums, variables):
         """Differentiates the steps of segment `k`, the last one first."""
-        of_step = [variable.ref() in self.step_variables for variable in variables]
+        of_step = [bool(_references(variable) & self.step_variables) for variable in variables]
         used = [variable for variable, is_used in zip(variables, of_step) if is_used]
         targets = self.targets[k]
 
@@ -158,7 +158,7 @@ class PureStep:
 
     def __init__(self, learn: Callable, state: Any, features: tf.Tensor, y: tf.Tensor):
         self.learn, concrete = pure(learn, "learn", state, features, y)
-        self.variables = {variable.ref() for variable in concrete.variables}
+        self.variables = set().union(*map(_references, concrete.variables))
         given, returned = specs(state), specs(concrete.structured_outputs)
         tf.nest.assert_same_structure(given, returned)
         for before, after in zip(tf.nest.flatten(given), tf.nest.flatten(returned)):
@@ -182,6 +182,11 @@ def pure(function: Callable, name: str, *example: Any) -> tuple[Callable, Any]:
             "from a seed that initial_state puts in the state, and return what changes as part of the state"
         )
     return compiled, concrete
+
+
+def _references(variable: tf.Variable) -> set:
+    """Returns references to a variable: with several devices, to its copy on each of them."""
+    return {part.ref() for part in getattr(variable, "values", (variable,))}
 
 
 def _floating(structure: Any) -> list[tf.Tensor]:

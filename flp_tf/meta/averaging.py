@@ -1,10 +1,10 @@
 """The average of the outer iterates, which can be better than the last of them."""
 
 import contextlib
-import functools
 from collections.abc import Iterator, Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -29,13 +29,15 @@ class Average:
 
     def __init__(self, weights: Mapping[str, keras.Variable], decay: float):
         self.weights, self.decay = dict(weights), decay
-        self.means = {path: tf.Variable(weight.value.numpy(), trainable=False) for path, weight in weights.items()}
-        self.count = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self._update = tf.function(functools.partial(_update, self), autograph=False)
+        self.means = {path: _variable(weight.value.numpy()) for path, weight in weights.items()}
+        self.count = _variable(np.int64(0))
 
     def update(self) -> None:
-        """Takes the present weights into the mean."""
-        self._update()
+        """Takes the present weights into the mean; also on a replica, where all have the same weights."""
+        count = self.count.assign_add(1)
+        rate = tf.maximum(tf.constant(1.0 - self.decay, tf.float64), 1.0 / tf.cast(count, tf.float64))
+        for path, mean in self.means.items():
+            mean.assign_add(tf.cast(rate, mean.dtype) * (self.weights[path].value - mean))
 
     def use(self) -> None:
         """Gives the weights the values of the mean."""
@@ -54,9 +56,5 @@ class Average:
                 self.weights[path].assign(value)
 
 
-def _update(average: Average) -> None:
-    """Does what `Average.update` says, in a graph."""
-    count = average.count.assign_add(1)
-    rate = tf.maximum(tf.constant(1.0 - average.decay, tf.float64), 1.0 / tf.cast(count, tf.float64))
-    for path, mean in average.means.items():
-        mean.assign_add(tf.cast(rate, mean.dtype) * (average.weights[path].value - mean))
+def _variable(value: np.ndarray) -> tf.Variable:
+    return tf.Variable(value, trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)

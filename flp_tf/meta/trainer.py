@@ -167,8 +167,6 @@ class Trainer:
         began = time.monotonic()
         if sound:
             self._apply(gradients)
-            if self.average:
-                self.average.update()
         self.apply_seconds = time.monotonic() - began
         metrics["skipped"] = float(not sound)
         self._counters["skipped"].assign_add(int(not sound))
@@ -231,4 +229,9 @@ class Trainer:
         return self.strategy.experimental_local_results(value)[0]
 
     def _apply_on_replicas(self, gradients) -> None:
-        self.strategy.run(self.optimizers.apply, (gradients,))
+        self.strategy.run(self._apply_on_replica, (gradients,))
+
+    def _apply_on_replica(self, gradients) -> None:
+        self.optimizers.apply(gradients)
+        if self.average:
+            self.average.update()
