@@ -18,6 +18,7 @@ from absl import flags
 
 from flp_tf.analysis import ANALYSES
 from flp_tf.errors import InputError
+from flp_tf.files import local
 from flp_tf.registry import describe, kind
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.sections import places, slots, suggestion
@@ -178,7 +179,7 @@ def expand(arguments: Sequence[str], within: tuple[Path, ...] = ()) -> list[str]
             if not rest or rest[0].startswith("-"):
                 raise InputError(f"{name} names no file; legal is --flagfile=FILE")
             path = rest.pop(0)
-        file = Path(path).expanduser()
+        file = local(path, "flagfile")
         if within and (beside := within[-1].parent / file).exists():
             file = beside
         if file.resolve() in [other.resolve() for other in within]:
@@ -224,7 +225,7 @@ def load_plugins(names: Sequence[str]) -> None:
         if not name.endswith(".py"):
             _import_module(name)
             continue
-        path = Path(name).expanduser().resolve()
+        path = local(name, "plugins").resolve()
         module = f"flp_tf_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
         if module in sys.modules:
             continue
@@ -240,11 +241,12 @@ def load_plugins(names: Sequence[str]) -> None:
 
 
 def _import_module(name: str) -> None:
+    wrong = InputError(f"--plugins={name} is no module; legal are Python files (FILE.py) and names of modules")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise wrong
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise InputError(
-            f"--plugins={name} is no module; legal are Python files (FILE.py) and names of modules"
-        ) from None
+        raise wrong from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from flp_tf.analysis import ANALYSES
+from flp_tf.analysis.result import check_output
 from flp_tf.commandline import CommandLine
 from flp_tf.errors import InputError
 from flp_tf.export import export
@@ -131,7 +132,7 @@ def analyze(line: CommandLine) -> None:
     changes = {"jit_compile": given["jit_compile"]} if "jit_compile" in given else {}
     runs = [load(logdir, **changes) for logdir in folders(line.command["logdir"])]
     output = RunDirectory(line.command["output"] or runs[0].path / "analysis" / name, flag="output")
-    output.check_writable()
+    check_output(name, output.path)
     result = analysis._replace(options=chosen)(
         runs=runs, output=Path(output.path), lifetimes=of_run.eval_episodes, seed=of_run.seed
     )

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from flp_tf.analysis.series import Series, order_name
+from flp_tf.errors import InputError
 from flp_tf.runs import files
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.summaries import to_image
@@ -90,21 +92,37 @@ def save(
         panel_name: what `Curve.panel` is, a column of the CSV.
 
     Raises:
-        InputError: if the folder cannot be written.
+        InputError: if the folder cannot be written, or holds files of these names that are others'.
     """
-    RunDirectory(output, "output").check_writable()
+    check_output(analysis, output)
     columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS]
     rows = [dict(zip(columns, row)) for curve in curves for row in _rows(curve)]
-    contents = {
-        output / f"{analysis}.png": _png(figure),
-        output / f"{analysis}.csv": _csv(columns, rows),
-        # Always the same name, because TensorBoard shows what is in all files of a folder.
-        output / f"{analysis}_events" / f"events.out.tfevents.0.{analysis}": _events(analysis, figure),
-    }
+    contents = dict(zip(_paths(analysis, output), (_png(figure), _csv(columns, rows), _events(analysis, figure))))
     for path, content in contents.items():
         with files.whole(path) as file:
             file.write(content)
     return Result(rows, figure, list(contents))
+
+
+def check_output(analysis: str, output: Path) -> None:
+    """Checks that an analysis can write into a folder, and does not replace what it did not write.
+
+    Its own results are complete. A picture or table of the same name alone is another's.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    there = [path for path in _paths(analysis, output) if os.path.lexists(path)]
+    if there and not all(path.is_file() for path in _paths(analysis, output)):
+        raise InputError(f"--output={output}: {there[0]} is in the way; move it, or name another folder")
+    RunDirectory(output, "output").check_writable()
+
+
+def _paths(analysis: str, output: Path) -> list[Path]:
+    """Returns the files of an analysis: picture, table and events."""
+    # Events always have the same name, because TensorBoard shows what is in all files of a folder.
+    events = output / f"{analysis}_events" / f"events.out.tfevents.0.{analysis}"
+    return [output / f"{analysis}.png", output / f"{analysis}.csv", events]
 
 
 def _png(figure: matplotlib.figure.Figure) -> bytes:

@@ -1,13 +1,11 @@
 """The processes of `--distribution=multi_worker`, as `TF_CONFIG` names them."""
 
-import contextlib
 import json
 import os
 import re
 import socket
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flp_tf.errors import InputError
@@ -15,8 +13,6 @@ from flp_tf.errors import InputError
 VARIABLE = "TF_CONFIG"
 JOBS = ("chief", "worker")
 EXAMPLE = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "worker", "index": 0}}'
-# Seconds after which those that do not answer are named, and between two attempts to reach them.
-PATIENCE = 8.0
 
 
 def check() -> dict[str, str]:
@@ -70,34 +66,20 @@ def _is_address(address: Any) -> bool:
     return match is not None and 0 < int(match[1]) < 1 << 16
 
 
-@contextlib.contextmanager
-def naming_the_silent(others: Mapping[str, str]) -> Iterator[None]:
-    """A context that waits for other processes, and says after `PATIENCE` seconds who does not answer.
+def name_the_silent(others: Mapping[str, str]) -> None:
+    """Says which other processes do not answer yet: TensorFlow waits for them without a word, and without an end.
 
     Args:
         others: addresses by name.
     """
-    done = threading.Event()
-
-    def watch() -> None:
-        said = None
-        while not done.wait(PATIENCE):
-            silent = [f"{name} ({address})" for name, address in others.items() if not _answers(address)]
-            if silent and silent != said and not done.is_set():
-                print(
-                    f"flp_tf: --distribution=multi_worker waits for {', '.join(silent)} of {VARIABLE}; "
-                    "start it there, or end this process",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            said = silent
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
+    silent = [f"{name} ({address})" for name, address in others.items() if not _answers(address)]
+    if silent:
+        print(
+            f"flp_tf: --distribution=multi_worker waits for {', '.join(silent)} of {VARIABLE}; "
+            f"start the same command there, or end this one with kill -9 {os.getpid()}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _answers(address: str) -> bool:

@@ -24,8 +24,8 @@ def strategy(name: str) -> tf.distribute.Strategy:
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(kind)])
     if name == "multi_worker":
-        with cluster.naming_the_silent(cluster.check()):
-            return tf.distribute.MultiWorkerMirroredStrategy()
+        cluster.name_the_silent(cluster.check())
+        return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
 
 

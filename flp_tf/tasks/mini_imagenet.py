@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from flp_tf.errors import InputError
 from flp_tf.files import check_writable, local
@@ -62,9 +63,10 @@ def _load_images(options: MiniImagenetOptions) -> dict[str, np.ndarray]:
     listings = read_listings(folder)
     for split, listing in listings.items():
         check_listing(folder, split, listing, options.ways, options.shots, options.query_size)
+    images = _prepare(folder, listings, options.image_size, data_dir)
     counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
     print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
-    return _prepare(folder, listings, options.image_size, data_dir)
+    return images
 
 
 def check_listing(folder: Path, split: str, listing: Listing, ways: int, shots: int, query_size: int) -> None:
@@ -87,7 +89,11 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
     from flp_tf.tasks.images.mini_imagenet_builder import MiniImagenetConfig, MiniImagenetRavi
 
     config = MiniImagenetConfig(size, fingerprint(folder, listings), listings)
+    # Of tensorflow-datasets: that the configuration and the folder are new is no news.
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
     builder = MiniImagenetRavi(config=config, data_dir=data_dir)
+    logging.set_verbosity(before)
     if not builder.is_prepared():
         check_images(folder, listings)
         check_writable(data_dir, "data_dir")
