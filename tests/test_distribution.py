@@ -29,6 +29,7 @@ FLAGS = (
     "--slow_optimizer=muon",
     "--feedback_optimizer=adamw",
     "--weight_decay=0.1",
+    "--average=0.9",
     "--plasticity_scale=1e-3",
     "--eval_episodes=2",
     "--eval_every=100000",

@@ -1,0 +1,189 @@
+"""The search of the outer loop's flags: spaces, cost, trials that go on, and two workers on one study."""
+
+import csv
+import importlib.util
+import json
+import sys
+from collections import Counter
+
+import commands
+import numpy as np
+import pytest
+from test_tools import run_tool
+
+from flp_tf.commandline import read
+from flp_tf.runs.config import resolve
+from flp_tf.runs.files import locked
+
+sys.path.insert(0, str(commands.ROOT / "tools"))
+
+import spaces
+import trials
+from experiments import METHODS
+
+needs_optuna = pytest.mark.skipif(
+    not importlib.util.find_spec("optuna"), reason="Optuna is not installed (requirements-search.txt)"
+)
+SPACE = "sine_compact_continual_feature_reuse"
+SMALL = (
+    "--flags=--num_sines=2,--lifetime=8,--network=8-8,--batch_size=4,--query_size=4,--jit_compile=false,"
+    "--curriculum=4:40,--episodes=80,--schedule=constant"
+)
+
+
+def base_of(space, *arguments):
+    """Returns the configuration of a space's flagfile, and what it was read from."""
+    network, cell = trials.cells()[space]
+    line = read([*cell.flags(network), *arguments])
+    return resolve(line.given, line.optional), line
+
+
+@pytest.mark.parametrize("space", sorted(trials.cells()))
+def test_every_value_of_a_space_is_legal(space):
+    """Each flag of a space is one of its method; the ends of its ranges read; the flagfile's values are the start."""
+    archives = ["--omniglot_archives=DIR"] if "omniglot" in space else []
+    base, line = base_of(space, *archives)
+    network, cell = trials.cells()[space]
+    ranges = spaces.ranges(network, cell.name)
+    full = base.lifetime if hasattr(base, "lifetime") else 25
+    start = trials.as_in_the_flagfile(base, ranges)
+    assert start.keys() <= ranges.keys() and (start.get("curriculum") == spaces.FLAGFILE) == ("curriculum" in ranges)
+    for end in range(max(len(values) for values in ranges.values())):
+        values = {name: values[end % len(values)] for name, values in ranges.items()}
+        config = resolve(line.given | trials.flags_of(values, base, 1e6, full), line.optional)
+        for name, value in values.items():
+            if name not in ("curriculum", "warmup"):
+                assert getattr(config, name) == value
+        phases = config.phases()
+        ends = [*(phase.start for phase in phases[1:]), config.episodes]
+        cost = sum((phase.steps or full) * (stop - phase.start) for phase, stop in zip(phases, ends))
+        assert cost == pytest.approx(1e6, rel=0.01)
+        assert config.warmup_steps == round(values["warmup"] * config.episodes / config.meta_batch)
+
+
+def test_all_methods_are_searched():
+    assert {name for name in METHODS if spaces.ranges("sine_compact", name)} == METHODS.keys()
+
+
+def test_shares_of_the_flagfile():
+    """100:20000,200:4000 of 27,000 lifetimes, with 400 steps at last."""
+    base, _ = base_of("sine_compact_continual_flp2", "--curriculum=100:20000,200:4000", "--episodes=27000")
+    assert trials.shares_of(base, 400) == [(100, 2.0 / 4.0), (200, 0.8 / 4.0)]
+    again = trials.spend(4e6, trials.shares_of(base, 400), 400, 1)
+    assert again == {"curriculum": "100:20000,200:4000", "episodes": 27000}
+
+
+@pytest.fixture
+def search_of(tmp_path):
+    """Returns a function that opens a small search in this process."""
+    import search
+
+    def make(*arguments):
+        search.FLAGS.unparse_flags()
+        search.FLAGS(["search", SPACE, SMALL, "--cost=160", "--lifetimes=2", f"--out={tmp_path}", *arguments])
+        return search.Search(SPACE, tmp_path)
+
+    return make
+
+
+def table_of(folder):
+    with (folder / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@needs_optuna
+@pytest.mark.slow
+def test_a_trial_is_judged_by_validation_alone_at_a_fixed_cost(search_of, tmp_path):
+    import search
+
+    made = search_of("--trials=1")
+    search.work(made)
+    search.report(made)
+    (row,) = table_of(tmp_path)
+    (trial,) = made.study.get_trials()
+    assert row["status"] == "finished" and row["trial"] == "0" and float(row["value"]) == trial.value > 0
+    assert trial.params["curriculum"] == spaces.FLAGFILE and trial.params["schedule"] == "constant"
+    run = tmp_path / "trials" / "0000" / "run"
+    assert not (run / "result.json").exists(), "nothing is tested on the meta-test"
+    config = json.loads((run / "config.json").read_text())
+    # The flagfile spends 40 * 4 of 40 * 4 + 40 * 8 inner steps on the first phase.
+    assert config["curriculum"] == "4:13" and config["episodes"] == 13 + 13
+    assert {"trial", "slow_rate", "average"} <= row.keys() and "| 1 | 0 | finished |" in (
+        tmp_path / "search.md"
+    ).read_text()
+    line = read([f"--flagfile={tmp_path / 'best.cfg'}"])
+    assert resolve(line.given, line.optional).curriculum == "4:13"
+    # No other trial is needed.
+    search.work(search_of("--trials=1"))
+    assert len(made.study.get_trials()) == 1
+
+
+@needs_optuna
+def test_an_interrupted_trial_goes_on_and_one_in_work_is_left_alone(search_of, tmp_path, monkeypatch):
+    import search
+
+    from flp_tf.runs.interruption import Interrupted
+
+    made = search_of("--trials=2")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as left:
+        patch.setattr("flp_tf.runs.training.train", lambda *_, **__: (_ for _ in ()).throw(Interrupted(15, 3)))
+        search.work(made)
+    assert left.value.code == search.INTERRUPTED
+    begun = made.study.get_trials()[0]
+    with locked(tmp_path / "trials" / "0000"), made.next_trial() as other:
+        assert other.number == 1
+    with made.next_trial() as again, made.next_trial() as second, made.next_trial() as third:
+        assert again.number == 0 and again.params == begun.params and second.number == 1 and third is None
+
+
+@needs_optuna
+@pytest.mark.parametrize("what", ["hopeless", "diverged"])
+def test_hopeless_and_diverged_trials(what, search_of, tmp_path, monkeypatch):
+    import search
+
+    from flp_tf.meta.trainer import Diverged
+    from flp_tf.runs.interruption import Stopped
+
+    made = search_of("--trials=1")
+
+    def train(trainer, *_, on_evaluation, **__):
+        on_evaluation(type("Point", (), {"inner_steps": trainer.all_inner_steps // 2, "error": np.nan}))
+        raise Stopped(3) if what == "hopeless" else Diverged("at lifetime 3")
+
+    monkeypatch.setattr("flp_tf.runs.training.train", train)
+    search.work(made)
+    search.report(made)
+    (row,), (trial,) = table_of(tmp_path), made.study.get_trials()
+    assert row["status"] == what and float(row["value"]) == search.DIVERGED
+    assert trial.intermediate_values == {10: search.DIVERGED}
+    assert trial.state.name == ("PRUNED" if what == "hopeless" else "COMPLETE")
+    assert not (tmp_path / "best.cfg").exists()
+
+
+@needs_optuna
+def test_another_search_in_the_folder_is_refused(search_of):
+    import search
+
+    search_of("--trials=1")
+    with pytest.raises(search.InputError, match="--out=.* holds a search with other cost, 160"):
+        search_of("--cost=200")
+
+
+@needs_optuna
+@pytest.mark.slow
+def test_two_workers_share_a_study(tmp_path):
+    arguments = [SPACE, SMALL, "--cost=160", "--lifetimes=2", "--trials=3", "--jobs=2", f"--out={tmp_path}"]
+    done = run_tool("tools/search.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    rows = table_of(tmp_path)
+    assert Counter(row["trial"] for row in rows) == {"0": 1, "1": 1, "2": 1}
+    assert {row["status"] for row in rows} <= {"finished", "diverged", "hopeless"}
+    assert [int(row["rank"]) for row in rows] == [1, 2, 3]
+    values = [float(row["value"]) for row in rows if row["status"] == "finished"]
+    assert values == sorted(values)
+
+
+def test_search_refuses_an_unknown_space():
+    done = run_tool("tools/search.py", "sine")
+    assert done.returncode != 0 and "legal values: sine_compact_iid_feature_reuse" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
