@@ -25,6 +25,7 @@ METHODS = {
     "flp": {"method": "flp"},
     "feature_reuse": {"method": "feature_reuse", "num_plastic_layers": 1},
     "dfa": {"method": "dfa"},
+    "recurrent": {"method": "recurrent", "sub_steps": 3},
     "gradient_first_order": {"method": "gradient", "second_order": False},
     "gradient_second_order": {"method": "gradient", "second_order": True},
     "oml": {"method": "oml"},

@@ -490,7 +490,9 @@ def test_files_of_flp_tf_0_1_are_converted(method, versions):
     content = {**OF_0_1, "method": method, "num_plastic_layers": 1}
     content = content | {"versions": versions} if versions else {k: v for k, v in content.items() if k != "versions"}
     config = Config.from_dict(content)
-    assert not hasattr(config, "ways") and hasattr(config, "rule") == (method in ("flp", "feature_reuse", "dfa"))
+    assert not hasattr(config, "ways") and hasattr(config, "rule") == (
+        method in ("flp", "feature_reuse", "dfa", "recurrent")
+    )
     for flag in config.to_dict().keys() & content.keys():
         assert config.to_dict()[flag] == content[flag]
     assert (config.initial, config.estimator, config.slow_optimizer) == ("fixed", "backprop", "adam")

@@ -198,7 +198,7 @@ def test_groups_cover_each_weight_once(name, num_plastic_layers, clamp_output):
     assert len(set(grouped)) == len(grouped)
     assert set(grouped) == {id(weight) for weight in learner.network.trainable_weights}
     assert len(groups["slow"]) == 6
-    local = name in ("flp", "feature_reuse", "dfa")
+    local = name in ("flp", "feature_reuse", "dfa", "recurrent")
     pathways = num_plastic_layers - clamp_output if local else 0
     assert len(groups.get("strength", {})) == pathways
     assert len(groups.get("feedback", {})) == (pathways if name == "dfa" else 2 * pathways)

@@ -98,7 +98,7 @@ class Summaries:
             if (bits := layer.bits()) is not None:
                 tf.summary.scalar(f"bits/{layer.name}", bits)
         for tag, weight in self._of_parts():
-            if not weight.shape:
+            if len(weight.shape) == 0:
                 tf.summary.scalar(tag, weight.value)
 
     def _of_parts(self) -> Iterator[tuple[str, keras.Variable]]:
@@ -115,7 +115,7 @@ class Summaries:
             for layer in self.trainer.learner.network.head:
                 tf.summary.histogram(f"alpha/{layer.name}", layer.alpha)
             for tag, weight in self._of_parts():
-                if weight.shape:
+                if len(weight.shape) > 0:
                     tf.summary.histogram(tag, weight.value)
             if self.enabled and self.draws and (picture := self._picture()) is not None:
                 tf.summary.image("episode", picture)
