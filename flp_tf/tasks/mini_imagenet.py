@@ -1,7 +1,9 @@
 """mini-ImageNet: 100 classes of photographs (paper, section 5)."""
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -89,12 +91,10 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
     from flp_tf.tasks.images.mini_imagenet_builder import MiniImagenetConfig, MiniImagenetRavi
 
     config = MiniImagenetConfig(size, fingerprint(folder, listings), listings)
-    # Of tensorflow-datasets: that the configuration and the folder are new is no news.
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    builder = MiniImagenetRavi(config=config, data_dir=data_dir)
-    logging.set_verbosity(before)
-    if not builder.is_prepared():
+    with _quiet():
+        builder = MiniImagenetRavi(config=config, data_dir=data_dir)
+        prepared = builder.is_prepared()
+    if not prepared:
         check_images(folder, listings)
         check_writable(data_dir, "data_dir")
     try:
@@ -102,6 +102,17 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
     except OSError as error:
         raise InputError(f"--data_dir={data_dir} cannot be written: {error.strerror or error}") from None
     return {split: _load(builder, split, listings[split], size) for split in SPLITS}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leaves out that a configuration and its folder are new, of which tensorflow-datasets warns."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _load(builder, split: str, listing: Listing, size: int) -> np.ndarray:
