@@ -1,9 +1,11 @@
 """Interruption, resumption, and meta-gradients that are not finite."""
 
 import json
+import math
 import re
 import shutil
 import signal
+import threading
 
 import commands
 import numpy as np
@@ -12,47 +14,51 @@ import tensorflow as tf
 from commands import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from flp_tf import learners, modes
-from flp_tf.config import Config
+import flp_tf
+from flp_tf import learners
 from flp_tf.meta import trainer as trainer_module
-from flp_tf.meta.checkpoints import Checkpoints
 from flp_tf.meta.trainer import Diverged, Trainer
-from flp_tf.tasks import TASKS, Sine
+from flp_tf.runs import results
+from flp_tf.runs.checkpoints import Checkpoints
+from flp_tf.runs.interruption import SIGNALS
+from flp_tf.runs.training import make_trainer as trainer_of
+from flp_tf.tasks import Sine
 
 STEPS = 6
-CONFIG = Config(
-    num_sines=2,
-    network="8-8",
-    lifetime=8,
-    batch_size=4,
-    query_size=4,
-    episodes=STEPS,
-    slow_rate=0.01,
-    feedback_rate=0.01,
-    plasticity_rate=0.01,
-    strength_rate=0.01,
-    plasticity_scale=1e-3,
-    plasticity_init=1.0,
-    max_skipped=3,
-    jit_compile=False,
-)
+CONFIG = {
+    "task": "sine",
+    "num_sines": 2,
+    "network": "8-8",
+    "lifetime": 8,
+    "batch_size": 4,
+    "query_size": 4,
+    "episodes": STEPS,
+    "slow_rate": 0.01,
+    "feedback_rate": 0.01,
+    "plasticity_rate": 0.01,
+    "strength_rate": 0.01,
+    "plasticity_scale": 1e-3,
+    "plasticity_init": 1.0,
+    "max_skipped": 3,
+    "jit_compile": False,
+}
+COUNTERS = ("outer/steps", "outer/skipped", "outer/skipped_in_a_row")
 
 
 def make_trainer(**changes) -> Trainer:
-    config = Config(**{**CONFIG.to_dict(), **changes}).resolve()
-    task = TASKS[config.task].from_config(config)
-    return Trainer(config, task, learners.build(config, task))
+    config = flp_tf.configure(**CONFIG | changes)
+    task = config.make_task()
+    return trainer_of(config, task, learners.build(config, task))
 
 
-def values(trainer: Trainer) -> list[np.ndarray]:
-    return [variable.numpy() for variable in trainer.variables]
+def values(trainer: Trainer) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in trainer.variables.items()}
 
 
 def assert_bitwise_equal(ours, theirs) -> None:
-    assert len(ours) == len(theirs)
-    for i, (a, b) in enumerate(zip(ours, theirs)):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b, err_msg=f"variable {i}")
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name, strict=True)
 
 
 OUTER_LOOPS = {
@@ -81,25 +87,32 @@ def test_another_seed_is_another_run():
     assert losses[0] != losses[1]
 
 
-def checkpoint(path) -> list[np.ndarray]:
+def checkpoint(path) -> dict[str, np.ndarray]:
     """Returns the variables of the newest checkpoint of a run, but for the time it took."""
-    newest = max((path / "checkpoints").glob("*.index"), key=lambda index: int(index.stem.split("-")[1]))
-    reader = tf.train.load_checkpoint(str(newest.with_suffix("")))
-    names = sorted(name for name in reader.get_variable_to_shape_map() if name.startswith("variables/"))
-    values = [reader.get_tensor(name) for name in names]
-    return [value for value in values if value.dtype != np.float64]
+    newest = max((path / "checkpoints").iterdir(), key=lambda file: int(file.stem.split("-")[1]))
+    with np.load(newest) as content:
+        return {name: content[name] for name in content if name != "outer/seconds"}
 
 
-def losses(path) -> dict[int, float]:
-    """Returns the query losses in all event files of a run, by lifetime."""
+def scalars(path) -> dict[tuple[str, int], float]:
+    """Returns the scalars in all event files of a run, by tag and lifetime, but for the speed."""
     found = {}
     for file in sorted(path.glob("events*"), key=lambda file: file.stat().st_mtime):
         accumulator = EventAccumulator(str(file), {"tensors": 0})
         accumulator.Reload()
-        for event in accumulator.Tensors("query/loss") if "query/loss" in accumulator.Tags()["tensors"] else ():
-            assert event.step not in found, "a lifetime is logged once"
-            found[event.step] = float(tf.make_ndarray(event.tensor_proto))
+        for tag in accumulator.Tags()["tensors"]:
+            for event in accumulator.Tensors(tag):
+                value = tf.make_ndarray(event.tensor_proto)
+                if value.shape or not np.issubdtype(value.dtype, np.number) or tag == "outer/episodes_per_second":
+                    continue
+                assert (tag, event.step) not in found, "a lifetime is logged once"
+                found[tag, event.step] = float(value)
     return found
+
+
+def losses(path) -> dict[int, float]:
+    """Returns the query losses in all event files of a run, by lifetime."""
+    return {step: value for (tag, step), value in scalars(path).items() if tag == "query/loss"}
 
 
 def stop(process, number: int) -> tuple[str, str]:
@@ -130,7 +143,7 @@ def test_processes_stopped_by_signals_end_where_an_undisturbed_one_does(tmp_path
         assert not (stopped / "result.json").exists()
     commands.run(*flags, f"--logdir={stopped}")
     commands.run(*flags, f"--logdir={whole}")
-    assert losses(stopped) == losses(whole)
+    assert scalars(stopped) == scalars(whole)
     assert list(losses(whole)) == list(range(1, 31))
     assert_bitwise_equal(checkpoint(stopped), checkpoint(whole))
     results = [json.loads((path / "result.json").read_text()) for path in (stopped, whole)]
@@ -139,9 +152,133 @@ def test_processes_stopped_by_signals_end_where_an_undisturbed_one_does(tmp_path
 
 def test_interrupted_run_ends_like_the_finished_one(interrupted_run, finished_run, tmp_path):
     path = shutil.copytree(interrupted_run, tmp_path / "run")
-    assert {file.stem for file in (path / "checkpoints").glob("*.index")} == {"ckpt-1", "ckpt-2", "ckpt-3"}
+    assert {file.stem for file in (path / "checkpoints").iterdir()} == {"ckpt-1", "ckpt-2", "ckpt-3"}
     commands.run(*TINY, f"--logdir={path}")
     assert_bitwise_equal(checkpoint(path), checkpoint(finished_run.path))
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nobody catches it, and nothing is saved."""
+
+
+@pytest.mark.parametrize(("log_every", "saved"), [(1, [3]), (2, []), (3, [1]), (7, [1, 3, 4])])
+def test_scalars_after_a_kill_are_those_of_an_undisturbed_run(saved, log_every, monkeypatch, tmp_path):
+    """Killed in the sixth step, with checkpoints of some earlier steps and events of all."""
+    flags = [*TINY, "--episodes=8", f"--log_every={log_every}"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    commands.run(*flags, f"--logdir={whole}")
+    outer_step, save = Trainer.outer_step, Checkpoints.save
+
+    def interrupted(trainer):
+        if trainer.step == 5:
+            raise Killed
+        return outer_step(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "outer_step", interrupted)
+        patch.setattr(Checkpoints, "save", lambda kept, step: save(kept, step) if step in saved else None)
+        commands.run(*flags, f"--logdir={killed}")
+    if log_every <= 3:
+        assert max(step for _, step in scalars(killed)) > max(saved, default=0), "there are events to remove"
+    commands.run(*flags, f"--logdir={killed}")
+    assert scalars(killed) == scalars(whole)
+    assert list(losses(whole)) == [step for step in range(1, 9) if step % log_every == 0 or step == 8]
+    assert_bitwise_equal(checkpoint(killed), checkpoint(whole))
+
+
+def test_a_really_killed_process_ends_where_an_undisturbed_one_does(tmp_path):
+    flags = [*TINY, "--episodes=30", "--eval_every=5", "--log_every=3"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = commands.start(*flags, f"--logdir={killed}")
+    assert any(line.startswith("lifetime 5") for line in process.stdout)
+    process.kill()
+    process.communicate()
+    # What a process killed in the middle of an event and of a checkpoint leaves.
+    events = max(killed.glob("events*"), key=lambda file: file.stat().st_mtime)
+    events.write_bytes(events.read_bytes() + b"\x10\0\0")
+    (killed / "checkpoints" / ".ckpt-9.npz.0123456789abcdef.partial").write_bytes(b"half")
+    for path in (killed, whole):
+        commands.run(*flags, f"--logdir={path}")
+    assert scalars(killed) == scalars(whole)
+    assert_bitwise_equal(checkpoint(killed), checkpoint(whole))
+    assert {path.name for path in (killed / "checkpoints").iterdir()} == {f"ckpt-{step}.npz" for step in (28, 29, 30)}
+    assert not (killed / ".lock").exists()
+
+
+def test_events_of_others_stay(interrupted_run, tmp_path):
+    path = shutil.copytree(interrupted_run, tmp_path / "run")
+    with tf.summary.create_file_writer(str(path)).as_default(step=1000):
+        tf.summary.scalar("mine", 1.0)
+    (mine,) = (file for file in path.glob("events*") if file.name.endswith(".v2"))
+    before = mine.read_bytes()
+    commands.run(*TINY, f"--logdir={path}")
+    assert mine.read_bytes() == before
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_every_signal_saves(number, monkeypatch, tmp_path):
+    assert {"SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"} == {number.name for number in SIGNALS}
+    outer_step, before = Trainer.outer_step, [signal.getsignal(number) for number in SIGNALS]
+
+    def signalled(trainer):
+        if trainer.step == 2:
+            signal.raise_signal(number)
+        return outer_step(trainer)
+
+    monkeypatch.setattr(Trainer, "outer_step", signalled)
+    with pytest.raises(SystemExit) as stopped:
+        commands.run(*TINY, "--checkpoint_minutes=60", f"--logdir={tmp_path}")
+    assert stopped.value.code == 128 + number
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["ckpt-3.npz"]
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_hang_up_that_is_ignored_stays_so(monkeypatch, tmp_path):
+    """As under `nohup`."""
+    outer_step, before = Trainer.outer_step, signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def signalled(trainer):
+        signal.raise_signal(signal.SIGHUP)
+        return outer_step(trainer)
+
+    monkeypatch.setattr(Trainer, "outer_step", signalled)
+    try:
+        commands.run(*TINY, f"--logdir={tmp_path}")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (tmp_path / "result.json").exists()
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone(finished_run, tmp_path):
+    handlers, seen, runs = [signal.getsignal(number) for number in SIGNALS], [], []
+    outer_step = Trainer.outer_step
+
+    def watched(trainer):
+        seen.append([signal.getsignal(number) for number in SIGNALS])
+        return outer_step(trainer)
+
+    config = flp_tf.load(finished_run.path).config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "outer_step", watched)
+        thread = threading.Thread(target=lambda: runs.append(flp_tf.meta_train(config, tmp_path, progress=False)))
+        thread.start()
+        thread.join()
+    assert seen == [handlers] * 6
+    assert runs[0].result()["meta_test"] == json.loads((finished_run.path / "result.json").read_text())["meta_test"]
+
+
+@pytest.mark.parametrize("what", ["fails", "none"])
+def test_a_task_that_cannot_draw_is_trained_all_the_same(what, monkeypatch, tmp_path, capsys):
+    def draw(task, episode, before, after):
+        if what == "fails":
+            raise KeyError("no such color")
+
+    monkeypatch.setattr(Sine, "draw", draw)
+    commands.run(*TINY, f"--logdir={tmp_path}")
+    assert (tmp_path / "result.json").exists()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "flp_tf: " in line]
+    assert len(lines) == (what == "fails"), "said once, though there are two evaluations"
+    assert all("--task=sine cannot draw its episodes (KeyError: 'no such color')" in line for line in lines)
 
 
 def test_interruption_of_the_last_step_leaves_before_the_meta_test(monkeypatch, tmp_path):
@@ -162,7 +299,7 @@ def test_interruption_of_the_last_step_leaves_before_the_meta_test(monkeypatch, 
 
 
 def test_ctrl_c_outside_meta_training_leaves_without_a_traceback(monkeypatch, run_copy, capsys):
-    monkeypatch.setattr(modes, "table", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(results, "table", lambda *_: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as stopped:
         commands.run("--mode=evaluate", f"--logdir={run_copy}")
     assert stopped.value.code == 128 + signal.SIGINT
@@ -198,19 +335,22 @@ def spoil_episodes(monkeypatch, spoiled) -> None:
 
 def spoil_gradients(monkeypatch, spoiled: tf.Variable) -> None:
     """Makes the meta-gradient of one weight NaN, with a finite loss, while `spoiled`."""
-    compiled_meta_gradient = trainer_module.compiled_meta_gradient
+    compiled_estimate = trainer_module.compiled_estimate
 
     def spoiling(*arguments):
-        meta_gradient = compiled_meta_gradient(*arguments)
+        estimate = compiled_estimate(*arguments)
 
-        def spoilt(episode):
-            result = meta_gradient(episode)
-            last = result.gradients[-1] * tf.where(spoiled, np.nan, 1.0)
-            return result._replace(gradients=[*result.gradients[:-1], last])
+        def spoilt(episode, seed):
+            found = estimate(episode, seed)
+            gradients = {group: dict(weights) for group, weights in found.gradients.items()}
+            group = max(gradients)
+            path = max(gradients[group])
+            gradients[group][path] *= tf.where(spoiled, np.nan, 1.0)
+            return found._replace(gradients=gradients)
 
         return spoilt
 
-    monkeypatch.setattr(trainer_module, "compiled_meta_gradient", spoiling)
+    monkeypatch.setattr(trainer_module, "compiled_estimate", spoiling)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
@@ -221,22 +361,22 @@ def test_non_finite_meta_gradients_are_skipped_and_counted(what, monkeypatch):
     else:
         spoil_gradients(monkeypatch, spoiled)
     trainer = make_trainer()
-    first_counter = len(trainer.learner.network.weights)
     for step in range(4):
         spoiled.assign(step == 2)
         before = values(trainer)
         metrics = trainer.outer_step()
-        changed = [i for i, (a, b) in enumerate(zip(before, values(trainer))) if not np.array_equal(a, b)]
-        counters = [int(counter.numpy()) for counter in trainer.counters]
+        after = values(trainer)
+        changed = {name for name in after if not np.array_equal(before[name], after[name])}
+        counters = [int(after[name]) for name in COUNTERS]
         assert metrics["skipped"] == (step == 2)
         assert np.isfinite(metrics["loss"]) == (step != 2 or what == "gradient")
         if step == 2:
-            assert changed == [first_counter, first_counter + 1, first_counter + 2]
+            assert changed == set(COUNTERS)
             assert counters == [3, 1, 1]
         else:
-            assert len(changed) > first_counter
+            assert {f"learner/{path}" for path in trainer.learner.trainable} <= changed
             assert counters == [step + 1, int(step > 2), 0]
-    assert all(np.all(np.isfinite(value)) for value in values(trainer))
+    assert all(np.all(np.isfinite(value)) for value in values(trainer).values())
 
 
 def test_skipping_stops_after_many_in_a_row_only(monkeypatch):
@@ -245,7 +385,7 @@ def test_skipping_stops_after_many_in_a_row_only(monkeypatch):
     trainer = make_trainer(episodes=12)
     for _ in range(11):
         trainer.outer_step()
-    assert [int(counter.numpy()) for counter in trainer.counters] == [11, 8, 2]
+    assert [int(values(trainer)[name]) for name in COUNTERS] == [11, 8, 2]
     with pytest.raises(Diverged, match="3 meta-gradients in a row were not finite, .* the last was at lifetime 12"):
         trainer.outer_step()
 
@@ -257,8 +397,34 @@ def test_diverged_run_exits_with_advice_that_names_the_flags(monkeypatch, tmp_pa
         commands.run(*TINY, "--max_skipped=3", f"--logdir={path}")
     line = stopped.value.code
     assert isinstance(line, str) and line.startswith("flp_tf: ") and "\n" not in line
-    for flag in ("--plasticity_rate=0.01", "--plasticity_scale=0.001", "--slow_rate=0.01", "--clip_norm=1"):
+    for flag in ("--plasticity_rate=0.01", "--slow_rate=0.01", "--clip_norm=1", "another --logdir"):
         assert flag in line
     assert not (path / "result.json").exists()
     # The newest checkpoint is from before the run gave up.
-    assert {file.stem for file in (path / "checkpoints").glob("*.index")} == {"ckpt-2", "ckpt-3", "ckpt-4"}
+    assert {file.stem for file in (path / "checkpoints").iterdir()} == {"ckpt-2", "ckpt-3", "ckpt-4"}
+
+
+def test_a_run_without_one_finite_meta_gradient_has_no_result(monkeypatch, tmp_path):
+    """Though there are fewer steps than --max_skipped, it exits with a line and a number."""
+    spoil_episodes(monkeypatch, lambda index: tf.greater_equal(index, 0))
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="flp_tf: none of the 6 meta-gradients was finite"):
+            commands.run(*TINY, f"--logdir={tmp_path}")
+        assert not (tmp_path / "result.json").exists()
+
+
+def test_errors_that_are_not_finite_are_null_in_result_json_with_a_reason(monkeypatch, run_copy, capsys):
+    sample = Sine.sample
+
+    def spoiling(task, seed, index, count, split):
+        episode = sample(task, seed, index, count, split)
+        return episode._replace(query_y=episode.query_y * (math.nan if split == "test" else 1.0))
+
+    monkeypatch.setattr(Sine, "sample", spoiling)
+    for arguments, name in ((TINY, "result.json"), (["--mode=evaluate"], "evaluation.json")):
+        with pytest.raises(SystemExit, match="flp_tf: the error on unseen data is not a finite number"):
+            commands.run(*arguments, f"--logdir={run_copy}")
+        content = json.loads((run_copy / name).read_text(), parse_constant=pytest.fail)
+        assert content["meta_test"] == {"mean": None, "stderr": None, "episodes": 4}
+        assert content["diverged"] == "the error on unseen data is not a finite number"
+    assert "Meta-test" not in capsys.readouterr().out

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flp_tf import modes
+import flp_tf
 from flp_tf.meta.evaluation import Evaluator
-from flp_tf.meta.trainer import VALIDATION_EPISODES
+from flp_tf.runs.training import VALIDATION_EPISODES
 
 GROUPS = ("slow", "feedback", "plasticity", "strength")
 LAYERS = ("layer_1", "layer_2")
@@ -31,7 +31,7 @@ SCALARS = {
 }
 HISTOGRAMS = {
     *(f"alpha/{layer}" for layer in LAYERS),
-    *(f"feedback/{layer}/{weight}" for layer in LAYERS for weight in ("kernel_0", "bias_0")),
+    *(f"feedback/{layer}/{weight}" for layer in LAYERS for weight in ("kernels/0", "biases/0")),
 }
 
 
@@ -100,7 +100,7 @@ def test_query_losses_and_gradient_norms_are_means_of_those_of_training(board, f
 
 
 def test_meta_test_errors_are_of_unseen_sines(board, finished_run):
-    config, task, learner = modes.load(finished_run.path)
+    _, config, task, learner = flp_tf.load(finished_run.path)
     evaluation = Evaluator(learner, task, jit_compile=False)(config.seed, VALIDATION_EPISODES, "validation")
     errors = board.scalars("meta_test/error")
     assert list(errors) == [3, 6]
@@ -109,9 +109,10 @@ def test_meta_test_errors_are_of_unseen_sines(board, finished_run):
 
 
 def test_parameter_norms_and_strengths_are_those_of_the_weights(board, finished_run):
-    _, _, learner = modes.load(finished_run.path)
-    for group, weights in learner.parameter_groups().items():
-        norm = np.sqrt(sum(np.sum(np.square(weight.numpy())) for weight in weights))
+    learner = flp_tf.load(finished_run.path).learner
+    assert tuple(learner.groups()) == GROUPS
+    for group, weights in learner.groups().items():
+        norm = np.sqrt(sum(np.sum(np.square(weight.numpy())) for weight in weights.values()))
         assert board.scalars(f"parameter_norm/{group}")[6] == pytest.approx(norm, rel=1e-5)
     for layer in learner.network.head:
         strengths = board.scalars(f"beta/{layer.name}")
@@ -126,9 +127,9 @@ def test_skipped_steps_and_speed(board):
 
 def test_histograms_hold_plasticity_and_feedback(board, finished_run):
     assert board.tags("histograms") == HISTOGRAMS
-    _, _, learner = modes.load(finished_run.path)
+    learner = flp_tf.load(finished_run.path).learner
     tensors = {f"alpha/{layer.name}": layer.alpha for layer in learner.network.head}
-    tensors |= {f"feedback/{layer.name}/kernel_0": layer.feedback.kernels[0].value for layer in learner.network.head}
+    tensors |= {f"feedback/{layer.name}/kernels/0": layer.feedback.kernels[0].value for layer in learner.network.head}
     for tag, tensor in tensors.items():
         _, step, buckets = board.get("plugin/histograms/histograms", run=".", tag=tag)[-1]
         assert step == 6
