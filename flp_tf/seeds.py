@@ -7,6 +7,8 @@ import tensorflow as tf
 
 # Named, because the default algorithm depends on the device.
 ALGORITHM = "philox"
+# Large odd numbers, which spread neighbouring seeds over all of int32.
+SPREAD, ODD = 1640531527, 741103597
 
 
 def fold(seeds: tf.Tensor | None, number: int) -> tf.Tensor | None:
@@ -18,7 +20,8 @@ def fold(seeds: tf.Tensor | None, number: int) -> tf.Tensor | None:
     """
     if seeds is None:
         return None
-    return tf.map_fn(lambda seed: tf.random.fold_in(seed, number, alg=ALGORITHM), tf.convert_to_tensor(seeds))
+    # One operation for all lifetimes, one to one for every number: streams of different seeds are independent.
+    return tf.bitwise.bitwise_xor(tf.convert_to_tensor(seeds), (number + 1) * SPREAD % 2**31) * ODD + number
 
 
 def normal(seeds: tf.Tensor, shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:

@@ -232,7 +232,7 @@ def test_too_small_numbers(place, given):
     wrapped = (lambda number: (number,)) if place.kind == tuple[int, ...] else (lambda number: number)
     assert getattr(configure(**given, **{place.flag: wrapped(value)}), place.flag) == wrapped(value)
     with pytest.raises(
-        InputError, match=rf"^--{place.flag}={too_small} is too small; legal values are {least:g} or more( with .*)?$"
+        InputError, match=rf"^--{place.flag}={too_small:g} is too small; legal values are {least:g} or more( with .*)?$"
     ):
         configure(**given, **{place.flag: wrapped(too_small)})
 
