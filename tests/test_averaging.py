@@ -9,6 +9,7 @@ from helpers import build_learner
 import flp_tf
 from flp_tf import learners
 from flp_tf.meta.averaging import Average
+from flp_tf.meta.optimizers import OPTIMIZERS
 from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.training import make_trainer
 
@@ -21,6 +22,10 @@ CONFIG = {
     "query_size": 4,
     "episodes": 6,
     "slow_rate": 0.01,
+    "slow_optimizer": "muon" if "muon" in OPTIMIZERS else "adamw",
+    "feedback_optimizer": "adamw",
+    "plasticity_optimizer": "lion",
+    "weight_decay": 0.1,
     "plasticity_init": 1.0,
     "jit_compile": False,
     "average": 0.75,

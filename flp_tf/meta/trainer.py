@@ -173,21 +173,21 @@ class Trainer:
         self._counters["skipped_in_a_row"].assign(0 if sound else self._count("skipped_in_a_row") + 1)
         self._counters["steps"].assign_add(1)
         if self._count("skipped_in_a_row") >= self.outer.max_skipped:
-            raise Diverged(self._advice())
+            raise Diverged(
+                f"{self.outer.max_skipped} meta-gradients in a row were not finite, or of a loss above {MOST_LOSS:g}; "
+                f"the last was at lifetime {self.episodes}"
+            )
         return metrics
 
     def _count(self, name: str) -> int:
         return int(self._counters[name].numpy())
 
-    def _advice(self) -> str:
-        """Returns what to tell a user whose run diverges, in one line."""
+    def advice(self) -> str:
+        """Returns what to change where a run diverges, for messages."""
         # The plasticity acts through sums over whole lifetimes, so its rate is the first suspect.
         groups = sorted(self.optimizers.groups, key=lambda group: group != "plasticity")
         rates = ", then ".join(f"--{group}_rate={self.outer.rate(group):g}" for group in groups)
-        return (
-            f"{self.outer.max_skipped} meta-gradients in a row were not finite, or of a loss above {MOST_LOSS:g}; "
-            f"the last was at lifetime {self.episodes}. Lower {rates}, or set --clip_norm=1"
-        )
+        return f"lower {rates}, or set --clip_norm=1"
 
     def _estimate(self, step: int) -> Callable:
         """Returns the compiled estimate of the lifetimes at `step`.

@@ -182,7 +182,7 @@ def train(
                 raise Stopped(trainer.episodes)
     trainer.end()
     if trainer.skipped >= trainer.steps:
-        raise Diverged(f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
+        raise _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
 
 
 def _outer_step(trainer: Trainer) -> dict[str, float]:
@@ -190,7 +190,12 @@ def _outer_step(trainer: Trainer) -> dict[str, float]:
     try:
         return trainer.outer_step()
     except Diverged as diverged:
-        raise Diverged(f"{diverged}; and name another --logdir, because this one keeps the run as it is") from None
+        raise _advised(trainer, str(diverged)) from None
+
+
+def _advised(trainer: Trainer, what: str) -> Diverged:
+    """Returns the error that says what happened, and which command helps."""
+    return Diverged(f"{what}; {trainer.advice()}, and name another --logdir, because this one keeps the run as it is")
 
 
 def finish(run: Run, trainer: Trainer, *, progress: bool = True) -> None:
@@ -208,10 +213,11 @@ def finish(run: Run, trainer: Trainer, *, progress: bool = True) -> None:
     result = results.meta_test(run.config, run.task, run.learner)
     result |= {"episodes": run.config.episodes, "skipped_steps": trainer.skipped}
     result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
-    export(run.learner, directory.export)
+    if "diverged" not in result:
+        export(run.learner, directory.export)
     directory.write("result.json", result)
     if "diverged" in result:
-        raise Diverged(f"{result['diverged']}; see {directory.result_file}")
+        raise _advised(trainer, f"{result['diverged']} ({directory.result_file})")
     if progress:
         print(results.table(run.config, run.task, result))
         print(f"Run directory: {run.path}  (tensorboard --logdir {run.path})", flush=True)
