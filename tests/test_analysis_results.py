@@ -11,6 +11,7 @@ import tensorflow as tf
 from flp_tf.analysis import ANALYSES, figures
 from flp_tf.analysis.result import Curve
 from flp_tf.analysis.series import Series, in_series
+from flp_tf.errors import InputError
 
 COLUMNS = {
     "readout": ("readout", "plastic_layers"),
@@ -66,13 +67,19 @@ def test_files(tmp_path, name):
 
 
 def test_files_that_the_analysis_did_not_write_stay(tmp_path):
-    """Those of a run, of another analysis, and what a link in the place of a result points to."""
+    """Those of a run and of another analysis; a link in the place of a result is refused, and nothing written."""
     foreign = ["events.out.tfevents.1.host", "update_norms_events/events.out.tfevents.1.host", "config.json", "file"]
     for name in foreign:
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
-    (tmp_path / "interference.png").symlink_to(tmp_path / "file")
+    link = tmp_path / "interference.png"
+    link.symlink_to(tmp_path / "file")
+    before = commands.contents(tmp_path)
+    with pytest.raises(InputError, match=r"interference\.png is in the way"):
+        tiny.analyze("interference", [tiny.sine_run()], tmp_path)
+    assert commands.contents(tmp_path) == before
+    link.unlink()
     before = commands.contents(tmp_path)
     results = [tiny.analyze(name, [tiny.sine_run()], tmp_path) for name in ("interference", "alignment")]
     after = commands.contents(tmp_path)
