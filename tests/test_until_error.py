@@ -1,0 +1,83 @@
+"""The time to a validation error: what is counted, where it ends, and bad input."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import commands
+import pytest
+from test_tools import run_tool
+
+sys.path.insert(0, str(commands.ROOT / "tools"))
+
+import until_error
+
+from flp_tf.meta.evaluation import Evaluator
+from flp_tf.meta.trainer import Trainer
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch):
+    """Puts back what `measure` replaces in its process."""
+    monkeypatch.setattr(Trainer, "outer_step", Trainer.outer_step)
+    monkeypatch.setattr(Evaluator, "__call__", Evaluator.__call__)
+    monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+def test_it_ends_where_the_error_is_reached(monkeypatch):
+    """With errors of 3, 2, 1 at lifetimes 2, 4, 6; each outer step counts, evaluations do not."""
+    evaluations = (SimpleNamespace(meta_test=lambda error=error: {"mean": error}) for error in (3.0, 2.0, 1.0))
+    monkeypatch.setattr(Evaluator, "__call__", lambda *_: next(evaluations))
+    monkeypatch.setattr("flp_tf.runs.summaries.Summaries.evaluation", lambda *_: None)
+    found = until_error.measure(2.5, [*commands.TINY, "--eval_every=2"])
+    assert found["lifetimes"] == 4 and found["error"] == 2.0 and found["best_error"] == 2.0
+    assert found["seconds"] == found["seconds_in_all"] == found["curve"][1]["seconds"]
+    assert 0 < found["curve"][0]["seconds"] < found["curve"][1]["seconds"]
+
+
+def test_how_often_it_evaluates():
+    lines = ["--task=sine", "--episodes=6000"]
+    assert until_error.evaluations(lines, []) == ["--eval_every=60"]
+    assert until_error.evaluations(lines, ["--episodes=50"]) == ["--eval_every=1"]
+    assert until_error.evaluations(lines, ["--eval_every=7"]) == until_error.evaluations([], []) == []
+
+
+@pytest.mark.slow
+def test_table_and_json_of_a_checkout_and_a_baseline(tmp_path):
+    flagfile, rows = tmp_path / "tiny.cfg", tmp_path / "rows.json"
+    flagfile.write_text("\n".join(commands.TINY))
+    arguments = [f"--flagfile={flagfile}", f"--baseline={commands.ROOT}", f"--json={rows}", "--eval_every=6"]
+    done = run_tool("tools/benchmark.py", "--until_error=1e-9", *arguments)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(rows.read_text())
+    assert [row["checkout"] for row in found] == [str(commands.ROOT)] * 2
+    assert all(row["seconds"] is None and row["seconds_in_all"] > 0 and row["lifetimes"] == 6 for row in found)
+    assert found[0]["error"] == found[1]["error"]
+    assert done.stdout.count("| tiny.cfg |") == 2 and "not reached" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "--until_error needs a --flagfile"),
+        (["--flagfile=none.cfg"], "none.cfg is no file"),
+        (["--flagfile=flags/quick.cfg", "--baseline=/nowhere"], "--baseline=/nowhere holds no folder flp_tf"),
+        (["--flagfile=flags/quick.cfg", "--seeds=x"], "--seeds=x cannot be read"),
+    ],
+)
+def test_bad_input_is_refused(arguments, message, monkeypatch):
+    monkeypatch.chdir(commands.ROOT)
+    with pytest.raises(SystemExit, match=message):
+        until_error.main(["--until_error=0.1", *arguments])
+
+
+def test_a_run_in_use_is_left_to_its_process(tmp_path):
+    """The same command on another machine: `tools/reproduce` passes over a run that is locked."""
+    import reproduce
+
+    from flp_tf.runs.files import locked
+
+    assert not reproduce.in_use(tmp_path / "none") and not reproduce.in_use(tmp_path)
+    with locked(tmp_path):
+        assert reproduce.in_use(tmp_path)
+    assert not reproduce.in_use(tmp_path)
