@@ -250,6 +250,10 @@ def learner_that(learn):
 
 
 STATEFUL = {
+    "NumPy in every step": lambda features: tf.reshape(
+        tf.numpy_function(lambda: np.random.default_rng().normal(size=features.shape), [], features.dtype),
+        features.shape,
+    ),
     "tf.random": lambda features: tf.random.normal(features.shape, dtype=features.dtype),
     "a generator": lambda features, generator=tf.random.Generator.from_seed(1): generator.normal(
         features.shape, dtype=features.dtype

@@ -16,7 +16,10 @@ import tensorflow as tf
 from flp_tf.lifetime.loop import arrays_like, counted_while, read, run_steps, specs, stack, write
 
 # Operations that draw random numbers from a hidden state, and that change variables.
-STATEFUL = re.compile(r"Random|Multinomial|(Parameterized)?TruncatedNormal|Stateful(?!Partition)|Rng|Assign")
+STATEFUL = re.compile(
+    r"Random|Multinomial|(Parameterized)?TruncatedNormal|Stateful(?!Partition)|Rng|Assign"
+    r"|(Eager)?PyFunc|\w*CandidateSampler|FractionalMaxPool|FractionalAvgPool|Timestamp"
+)
 
 
 def run_in_segments(
