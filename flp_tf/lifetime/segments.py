@@ -44,10 +44,10 @@ def run_in_segments(
         final = tf.nest.flatten(final)
 
         def backward(*cotangents, variables=()):
-            cotangents = [cotangent for cotangent, part in zip(cotangents, final) if part.dtype.is_floating]
+            cotangents = [cotangent for cotangent, part in zip(cotangents, final) if _has_gradient(part)]
             by_x, by_y, by_state, by_variables = segments.backward(kept, cotangents, tuple(variables))
             by_state = iter(by_state)
-            by_flat = [next(by_state) if part.dtype.is_floating else None for part in final]
+            by_flat = [next(by_state) if _has_gradient(part) else None for part in final]
             return ((by_x, by_y, *by_flat), by_variables) if variables else (by_x, by_y, *by_flat)
 
         return final, backward
@@ -192,9 +192,14 @@ def _references(variable: tf.Variable) -> set:
     return {part.ref() for part in getattr(variable, "values", (variable,))}
 
 
+def _has_gradient(part: tf.Tensor) -> bool:
+    """Returns whether a tensor has gradients: those of integers and truth values have none."""
+    return part.dtype.is_floating or part.dtype.is_complex
+
+
 def _floating(structure: Any) -> list[tf.Tensor]:
-    """Returns the floating-point tensors of a structure: those that have gradients."""
-    return [part for part in tf.nest.flatten(structure) if part.dtype.is_floating]
+    """Returns the tensors of a structure that have gradients."""
+    return [part for part in tf.nest.flatten(structure) if _has_gradient(part)]
 
 
 def _add(totals: list, parts: list) -> list:
