@@ -28,6 +28,13 @@ def float64(monkeypatch):
     monkeypatch.setattr(helpers, "DTYPE", "float64")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def signals_are_not_ignored():
+    """Tests of signals mean the same under `nohup` and in the background, where some are ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class FinishedRun(NamedTuple):
     """A run directory, and what `Trainer.outer_step` returned on the way."""
 

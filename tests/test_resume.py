@@ -39,6 +39,7 @@ CONFIG = {
     "strength_rate": 0.01,
     "plasticity_scale": 1e-3,
     "plasticity_init": 1.0,
+    "output_plasticity_init": 1.0,
     "max_skipped": 3,
     "jit_compile": False,
 }

@@ -194,9 +194,9 @@ def test_a_folder_without_a_checkpoint_is_claimed_anew(finished_run, tmp_path, m
     """After a first step that failed, the corrected command is not another run."""
 
     def fails(trainer):
-        raise MemoryError
+        raise RuntimeError
 
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         patch.setattr(Trainer, "outer_step", fails)
         commands.run(*TINY, "--batch_size=5", f"--logdir={tmp_path / 'run'}")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["batch_size"] == 5

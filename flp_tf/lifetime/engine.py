@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from flp_tf.learners.base import Learner
 from flp_tf.lifetime.loop import arrays_like, run_steps, specs, stack
-from flp_tf.lifetime.segments import PureStep, run_in_segments
+from flp_tf.lifetime.pure import PureStep
+from flp_tf.lifetime.segments import run_in_segments
 from flp_tf.tasks.base import Episode
 
 AUTO = 0
@@ -67,10 +68,9 @@ def run(
         The final state, and the traces.
 
     Raises:
-        TypeError: if `learn` returns a state of other structure, shapes or types than it
-            was given.
-        ValueError: if `learn` is no pure function: if it assigns a variable, or draws
-            random numbers without a seed from its arguments.
+        ContractError: if `learn` returns a state of other structure, shapes or types than
+            it was given, or is no pure function: if it assigns a variable, or draws random
+            numbers without a seed from its arguments.
     """
     support_x, support_y = (_tensor(part, learner) for part in episode[:2])
     if state is None:

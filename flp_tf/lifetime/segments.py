@@ -1,4 +1,4 @@
-"""The memory-lean gradient of a lifetime.
+"""The gradient of a lifetime, in little memory.
 
 Backpropagation through a plain loop keeps every activity and everything that was
 computed from it. Here the forward loop keeps the state before each step alone, and the
@@ -7,23 +7,16 @@ forward loop keeps the states at their borders, and the reverse loop runs a segm
 for the states within it.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from flp_tf.lifetime.loop import arrays_like, counted_while, read, run_steps, specs, stack, write
-
-# Operations that draw random numbers from a hidden state, and that change variables.
-STATEFUL = re.compile(
-    r"Random|Multinomial|(Parameterized)?TruncatedNormal|Stateful(?!Partition)|Rng|Assign"
-    r"|(Eager)?PyFunc|\w*CandidateSampler|FractionalMaxPool|FractionalAvgPool|Timestamp"
-)
-
+from flp_tf.lifetime.pure import PureStep, pure, references
 
 def run_in_segments(
-    step: "PureStep", encode: Callable, state: Any, inputs: tf.Tensor, targets: tf.Tensor, length: int
+    step: PureStep, encode: Callable, state: Any, inputs: tf.Tensor, targets: tf.Tensor, length: int
 ) -> Any:
     """Runs segments of `length` steps, with a gradient of its own; returns the last state.
 
@@ -116,7 +109,7 @@ class _Segments:
 
     def _steps_back(self, k, states, features, cotangents, sums, variables):
         """Differentiates the steps of segment `k`, the last one first."""
-        of_step = [bool(_references(variable) & self.step_variables) for variable in variables]
+        of_step = [bool(references(variable) & self.step_variables) for variable in variables]
         used = [variable for variable, is_used in zip(variables, of_step) if is_used]
         targets = self.targets[k]
 
@@ -136,60 +129,6 @@ class _Segments:
         own = iter(own)
         sums = [next(own) if is_used else total for total, is_used in zip(sums, of_step)]
         return cotangents, sums, by_features.stack(), stack(by_targets)
-
-
-class PureStep:
-    """An inner step as one graph, traced once.
-
-    Both passes over a lifetime run the same graph, so that what Python draws or decides
-    while the step is traced is the same in both.
-
-    Args:
-        learn: the inner step.
-        state: an example of a state.
-        features: of one step's features.
-        y: of one step's targets.
-
-    Attributes:
-        learn: the step.
-        variables: references to the variables that it reads.
-
-    Raises:
-        ValueError: if two calls of the step could differ.
-        TypeError: if the step returns a state of another form than it is given.
-    """
-
-    def __init__(self, learn: Callable, state: Any, features: tf.Tensor, y: tf.Tensor):
-        self.learn, concrete = pure(learn, "learn", state, features, y)
-        self.variables = set().union(*map(_references, concrete.variables))
-        given, returned = specs(state), specs(concrete.structured_outputs)
-        tf.nest.assert_same_structure(given, returned)
-        for before, after in zip(tf.nest.flatten(given), tf.nest.flatten(returned)):
-            if before.dtype != after.dtype or not before.shape.is_compatible_with(after.shape):
-                raise TypeError(f"learn was given a state with {before} and returned {after} in its place")
-
-
-def pure(function: Callable, name: str, *example: Any) -> tuple[Callable, Any]:
-    """Returns a function as one graph, compiled for an example of its arguments, and that graph.
-
-    Raises:
-        ValueError: if two calls of the function could differ.
-    """
-    compiled = tf.function(function, autograph=False)
-    concrete = compiled.get_concrete_function(*specs(example))
-    graph = concrete.graph.as_graph_def()
-    operations = {node.op for part in (graph.node, *(f.node_def for f in graph.library.function)) for node in part}
-    if found := sorted(operation for operation in operations if STATEFUL.match(operation)):
-        raise ValueError(
-            f"{name} is no pure function: it runs {', '.join(found)}. Draw random numbers by tf.random.stateless_*, "
-            "from a seed that initial_state puts in the state, and return what changes as part of the state"
-        )
-    return compiled, concrete
-
-
-def _references(variable: tf.Variable) -> set:
-    """Returns references to a variable: with several devices, to its copy on each of them."""
-    return {part.ref() for part in getattr(variable, "values", (variable,))}
 
 
 def _has_gradient(part: tf.Tensor) -> bool:

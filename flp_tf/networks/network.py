@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from flp_tf.component import Component
+from flp_tf.component import GROUPS, Component
 from flp_tf.errors import InputError
 from flp_tf.layers import PlasticLayer
 from flp_tf.layers.base import LayerState
@@ -36,7 +36,8 @@ class Network(Component):
         trunk_units: numbers that the trunk computes for one example.
 
     Raises:
-        InputError: if there is no plastic layer, or two layers have the same name.
+        InputError: if there is no plastic layer, two layers have the same name, a
+            layer has the name of a group, or a plastic layer is of another dtype.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Network(Component):
         self.layers = {layer.name: layer for layer in (*trunk, *head)}
         if not head or len(self.layers) < len(trunk) + len(head):
             raise InputError("a network needs at least one plastic layer, and layers of different names")
+        self._check_layers(head)
         self.depth = len(head)
         self.example_shape = tuple(input_shape)
         shape = self.example_shape
@@ -69,6 +71,17 @@ class Network(Component):
             del activity_shapes[layer.name]  # What is left is above it.
             _build(layer, self.input_shapes[layer.name], above_shapes=dict(activity_shapes))
         self.built = True
+
+    def _check_layers(self, head: Sequence[PlasticLayer]) -> None:
+        """Raises InputError for a layer's name that means a group of weights, and for a type that does not fit."""
+        if taken := sorted(self.layers.keys() & set(GROUPS)):
+            raise InputError(f"a layer cannot be named {taken[0]}, which is a group of weights; name it otherwise")
+        for layer in head:
+            if layer.compute_dtype != self.compute_dtype:
+                raise InputError(
+                    f"layer {layer.name} computes in {layer.compute_dtype}, its network in {self.compute_dtype}; "
+                    "give both the same dtype"
+                )
 
     def arguments(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

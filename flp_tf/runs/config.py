@@ -170,8 +170,11 @@ class Config:
 
         Raises:
             InputError: if options do not fit each other, or data are missing.
+            ContractError: if the task lacks an attribute of the contract.
         """
-        return self.choice("task")()
+        task = self.choice("task")()
+        task.check()
+        return task
 
     def phases(self) -> list[Phase]:
         """Returns the parts of the curriculum; see `flp_tf.meta.options.phases`."""
@@ -229,6 +232,11 @@ class Config:
                 of a newer flp_tf.
         """
         values = legacy.converted(values)
+        for flag in sorted(REGISTRIES.keys() & values.keys()):
+            try:
+                component(flag, values[flag])
+            except InputError as error:
+                raise InputError(f"{error}; a component of your own needs its file in --plugins") from None
         if unknown := sorted(values.keys() - set(known())):
             raise InputError(f"{unknown[0]} is an unknown field{suggestion(unknown[0], known(), dashes='')}")
         if missing := [flag for flag in ("task", "method") if flag not in values]:

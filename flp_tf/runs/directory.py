@@ -28,7 +28,8 @@ from flp_tf.errors import InputError
 from flp_tf.export.saved_model import free
 from flp_tf.files import check_writable, local
 from flp_tf.runs import checkpoints, files
-from flp_tf.runs.config import Config
+from flp_tf.runs.config import Config, text
+from flp_tf.runs.recipes import RECIPES
 
 PACKAGES = ("tensorflow", "keras", "numpy")
 
@@ -154,10 +155,15 @@ class RunDirectory:
         """
         if not self.config_file.is_file():
             raise InputError(f"--{self.flag}={self.path} holds no run (it has no config.json)")
+        content = self.read("config.json")
         try:
-            return Config.from_dict(self.read("config.json"))
+            config = Config.from_dict(content)
         except InputError as error:
             raise InputError(f"--{self.flag}={self.path} has an unreadable config.json: {error}") from None
+        if RECIPES.flag in content and (missing := sorted(config.to_dict().keys() - content.keys())):
+            values = ", ".join(f"--{flag}={text(getattr(config, flag))}" for flag in missing)
+            print(f"flp_tf: {self.config_file} lacks {', '.join(missing)}; taken: {values}", file=sys.stderr)
+        return config
 
     def read(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the folder.

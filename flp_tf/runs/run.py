@@ -69,6 +69,8 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Run:
     directory = RunDirectory(path)
     if not directory.config_file.exists() and os.fspath(path) in pretrained_names():
         directory = RunDirectory(PRETRAINED / path)
+    if not directory.path.exists():
+        raise InputError(f"{path} is no folder, and no network that ships; those are {', '.join(pretrained_names())}")
     return restore(directory.path, directory.config().replace(**changes))
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from flp_tf import learners
+from flp_tf import learners, lifetime
 from flp_tf.export import export
 from flp_tf.learners.base import Learner
 from flp_tf.meta import distribution
@@ -76,6 +76,7 @@ def meta_train(
     Raises:
         InputError: if the folder holds another run, is in use or cannot be written, or if
             options do not fit each other.
+        ContractError: if task or learner break their contract.
         Interrupted: after a signal, with a checkpoint saved.
         Stopped: if `on_evaluation` says so, with a checkpoint saved.
         Diverged: if meta-gradients or the final errors are not finite.
@@ -88,6 +89,7 @@ def meta_train(
     with strategy.scope():
         learner = learners.build(config, task)
         trainer = make_trainer(config, task, learner, strategy)
+    lifetime.check_contracts(learner, task)
     run = Run(directory.path, config, task, learner)
     with directory.claimed(config) if chief else contextlib.nullcontext():
         train(trainer, directory, config, chief=chief, progress=progress, on_evaluation=on_evaluation)

@@ -134,15 +134,12 @@ class Task(abc.ABC):
 
         Raises:
             InputError: if there is no such split, or the lifetimes are too large to be drawn.
-            TypeError: if an attribute of the task, or a tensor that `sample_lifetime`
-                returns, is missing or has another type than declared.
-            ValueError: if one has another value or shape than declared.
+            ContractError: if an attribute of the task, or a tensor that `sample_lifetime`
+                returns, is missing, or has another type, value or shape than declared.
         """
         if split not in SPLITS:
             raise InputError(f"split={split!r} is unknown; legal values: {', '.join(SPLITS)}")
-        if "_checked" not in vars(self):
-            check_attributes(self)
-            vars(self)["_checked"] = True
+        self.check()
         check_size(self, count)
 
         seed, index = tf.cast(seed, tf.int32), tf.cast(index, tf.int32)
@@ -157,6 +154,16 @@ class Task(abc.ABC):
         lifetimes = tf.map_fn(draw, tf.range(count, dtype=tf.int32) + index, fn_output_signature=signature)
         time_major = [tf.einsum("mt...->tm...", part) for part in lifetimes[:2]]
         return self._with_static_shapes(Episode(*time_major, *lifetimes[2:]), count)
+
+    def check(self) -> None:
+        """Checks the attributes, once.
+
+        Raises:
+            ContractError: if one is missing, or has another type or value than declared.
+        """
+        if "_checked" not in vars(self):
+            check_attributes(self)
+            vars(self)["_checked"] = True
 
     @functools.cached_property
     def compiled_sample(self) -> Callable[..., Episode]:

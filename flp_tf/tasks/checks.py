@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from flp_tf.errors import InputError
+from flp_tf.errors import ContractError, InputError
 from flp_tf.registry import MOST_INT, kind
 
 NUMBERS = {
@@ -40,25 +40,24 @@ def check_attributes(task: Any) -> None:
         task: a `Task`.
 
     Raises:
-        TypeError: if one is missing or has another type, naming it and what is expected.
-        ValueError: if one has another value.
+        ContractError: if one is missing or has another type or value, naming it and what is expected.
     """
     shape = _attribute(task, "input_shape", "the shape of one example, a tuple of positive integers")
     if not isinstance(shape, tuple) or not all(map(_is_positive, shape)):
-        raise TypeError(f"{_name(task)}.input_shape is {shape!r}; expected a tuple of positive integers")
+        raise ContractError(f"{_name(task)}.input_shape is {shape!r}; expected a tuple of positive integers")
     for name, text in NUMBERS.items():
         value = _attribute(task, name, f"a positive integer, {text}")
         if not _is_positive(value):
-            raise TypeError(f"{_name(task)}.{name} is {value!r}; expected a positive integer, {text}")
+            raise ContractError(f"{_name(task)}.{name} is {value!r}; expected a positive integer, {text}")
     if task.query_examples % task.num_concepts:
-        raise ValueError(
+        raise ContractError(
             f"{_name(task)}.query_examples is {task.query_examples}; expected a multiple of "
             f"num_concepts, {task.num_concepts}"
         )
     for name, text in TEXTS.items():
         value = _attribute(task, name, f"a text, {text}")
         if not isinstance(value, str):
-            raise TypeError(f"{_name(task)}.{name} is {value!r}; expected a text, {text}")
+            raise ContractError(f"{_name(task)}.{name} is {value!r}; expected a text, {text}")
     for name in FUNCTIONS:
         _check_function(task, name)
 
@@ -108,12 +107,11 @@ def check_lifetime(task: Any, drawn: Any) -> list[tf.Tensor]:
         The four tensors in the order of `SHAPES`, their shapes static.
 
     Raises:
-        TypeError: if it is no episode, or a tensor has another type.
-        ValueError: if a tensor has another shape.
+        ContractError: if it is no episode, or a tensor has another type or shape.
     """
     source = f"{_name(task)}.sample_lifetime"
     if not isinstance(drawn, tuple) or not len(SHAPES) <= len(drawn) <= len(SHAPES) + 1:
-        raise TypeError(f"{source} returned {_describe(drawn)}; expected Episode({', '.join(SHAPES)})")
+        raise ContractError(f"{source} returned {_describe(drawn)}; expected Episode({', '.join(SHAPES)})")
     return [
         _check_tensor(task, f"{source}: {field}", field, part, shape)
         for (field, shape), part in zip(SHAPES.items(), drawn)
@@ -124,13 +122,13 @@ def _check_tensor(task: Any, what: str, field: str, part: Any, shape: Sequence[s
     try:
         tensor = tf.convert_to_tensor(part)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{what} is {_describe(part)}; expected a float32 tensor") from error
+        raise ContractError(f"{what} is {_describe(part)}; expected a float32 tensor") from error
     if tensor.dtype != tf.float32:
-        raise TypeError(f"{what} has type {tensor.dtype.name}; expected float32")
+        raise ContractError(f"{what} has type {tensor.dtype.name}; expected float32")
     expected = [size for name in shape for size in _sizes(task, name)]
     if not tensor.shape.is_compatible_with(expected):
         words = ", ".join(shape)
-        raise ValueError(f"{what} has shape {_shape(tensor.shape)}; expected [{words}] = {expected}")
+        raise ContractError(f"{what} has shape {_shape(tensor.shape)}; expected [{words}] = {expected}")
     # Named, so that the message about a shape that is known later has the field's name, too.
     return tf.ensure_shape(tensor, expected, name=field)
 
@@ -140,11 +138,11 @@ def _check_function(task: Any, name: str) -> None:
     what, expected = f"{_name(task)}.{name}", "a function of (outputs, y)"
     function = _attribute(task, name, expected)
     if not callable(function):
-        raise TypeError(f"{what} is {function!r}; expected {expected}")
+        raise ContractError(f"{what} is {function!r}; expected {expected}")
     try:
         inspect.signature(function).bind(None, None)
     except TypeError:
-        raise TypeError(
+        raise ContractError(
             f"{what} does not take (outputs, y); a function that is set on the class needs staticmethod({name})"
         ) from None
     except ValueError:
@@ -153,7 +151,7 @@ def _check_function(task: Any, name: str) -> None:
     result = tf.function(function, autograph=False).get_concrete_function(spec, spec).structured_outputs
     shape = getattr(result, "shape", None)
     if shape is None or not shape.is_compatible_with([LIFETIMES]):
-        raise ValueError(
+        raise ContractError(
             f"{what} gives {_describe(result)} for outputs {spec.shape.as_list()}; expected one number for each "
             f"lifetime, shape [{LIFETIMES}]: the mean over the last two axes alone"
         )
@@ -166,7 +164,7 @@ def _sizes(task: Any, name: str) -> Sequence[int]:
 def _attribute(task: Any, name: str, expected: str) -> Any:
     value = getattr(task, name, None)
     if value is None:
-        raise TypeError(f"{_name(task)} has no attribute {name}; expected {expected}")
+        raise ContractError(f"{_name(task)} has no attribute {name}; expected {expected}")
     return value
 
 
