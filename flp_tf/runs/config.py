@@ -16,7 +16,7 @@ from flp_tf.meta.options import OuterLoop, Phase, phases
 from flp_tf.registry import REGISTRIES, Choice, check, kind
 from flp_tf.runs import legacy, recipes
 from flp_tf.runs.recipes import RECIPES
-from flp_tf.runs.sections import active, choose, component, flags_of, known, places, prefix, refuse, suggestion
+from flp_tf.runs.sections import active, choose, component, flags_of, known, places, prefix, refuse, slots, suggestion
 from flp_tf.tasks import Task
 
 
@@ -232,9 +232,9 @@ class Config:
                 of a newer flp_tf.
         """
         values = legacy.converted(values)
-        for flag in sorted(REGISTRIES.keys() & values.keys()):
+        for flag in slots():
             try:
-                component(flag, values[flag])
+                component(flag, values.get(flag, REGISTRIES[flag].default))
             except InputError as error:
                 raise InputError(f"{error}; a component of your own needs its file in --plugins") from None
         if unknown := sorted(values.keys() - set(known())):
