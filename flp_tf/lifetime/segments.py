@@ -12,8 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from flp_tf.lifetime.loop import arrays_like, counted_while, read, run_steps, specs, stack, write
+from flp_tf.lifetime.loop import arrays_like, counted_while, read, run_steps, stack, write
 from flp_tf.lifetime.pure import PureStep, pure, references
+
 
 def run_in_segments(
     step: PureStep, encode: Callable, state: Any, inputs: tf.Tensor, targets: tf.Tensor, length: int

@@ -1,0 +1,119 @@
+"""Signals, in a run and outside of one."""
+
+import json
+import signal
+import threading
+
+import commands
+import pytest
+from commands import TINY
+
+import flp_tf
+from flp_tf.meta.trainer import Trainer
+from flp_tf.runs import results
+from flp_tf.runs.interruption import SIGNALS
+from flp_tf.tasks import Sine
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_every_signal_saves(number, monkeypatch, tmp_path):
+    assert {"SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"} == {number.name for number in SIGNALS}
+    outer_step, before = Trainer.outer_step, [signal.getsignal(number) for number in SIGNALS]
+
+    def signalled(trainer):
+        if trainer.step == 2:
+            signal.raise_signal(number)
+        return outer_step(trainer)
+
+    monkeypatch.setattr(Trainer, "outer_step", signalled)
+    with pytest.raises(SystemExit) as stopped:
+        commands.run(*TINY, "--checkpoint_minutes=60", f"--logdir={tmp_path}")
+    assert stopped.value.code == 128 + number
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["ckpt-3.npz"]
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_hang_up_that_is_ignored_stays_so(monkeypatch, tmp_path):
+    """As under `nohup`."""
+    outer_step, before = Trainer.outer_step, signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def signalled(trainer):
+        signal.raise_signal(signal.SIGHUP)
+        return outer_step(trainer)
+
+    monkeypatch.setattr(Trainer, "outer_step", signalled)
+    try:
+        commands.run(*TINY, f"--logdir={tmp_path}")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (tmp_path / "result.json").exists()
+
+
+def test_outside_of_the_main_thread_signals_are_left_alone(finished_run, tmp_path):
+    handlers, seen, runs = [signal.getsignal(number) for number in SIGNALS], [], []
+    outer_step = Trainer.outer_step
+
+    def watched(trainer):
+        seen.append([signal.getsignal(number) for number in SIGNALS])
+        return outer_step(trainer)
+
+    config = flp_tf.load(finished_run.path).config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "outer_step", watched)
+        thread = threading.Thread(target=lambda: runs.append(flp_tf.meta_train(config, tmp_path, progress=False)))
+        thread.start()
+        thread.join()
+    assert seen == [handlers] * 6
+    assert runs[0].result()["meta_test"] == json.loads((finished_run.path / "result.json").read_text())["meta_test"]
+
+
+@pytest.mark.parametrize("what", ["fails", "none"])
+def test_a_task_that_cannot_draw_is_trained_all_the_same(what, monkeypatch, tmp_path, capsys):
+    def draw(task, episode, before, after):
+        if what == "fails":
+            raise KeyError("no such color")
+
+    monkeypatch.setattr(Sine, "draw", draw)
+    commands.run(*TINY, f"--logdir={tmp_path}")
+    assert (tmp_path / "result.json").exists()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "flp_tf: " in line]
+    assert len(lines) == (what == "fails"), "said once, though there are two evaluations"
+    assert all("--task=sine cannot draw its episodes (KeyError: 'no such color')" in line for line in lines)
+
+
+def test_interruption_of_the_last_step_leaves_before_the_meta_test(monkeypatch, tmp_path):
+    outer_step = Trainer.outer_step
+
+    def interrupted(trainer):
+        if trainer.step == 5:
+            signal.raise_signal(signal.SIGINT)
+        return outer_step(trainer)
+
+    monkeypatch.setattr(Trainer, "outer_step", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        commands.run(*TINY, f"--logdir={tmp_path / 'run'}")
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert not (tmp_path / "run" / "result.json").exists()
+    commands.run(*TINY, f"--logdir={tmp_path / 'run'}")
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_ctrl_c_outside_meta_training_leaves_without_a_traceback(monkeypatch, run_copy, capsys):
+    monkeypatch.setattr(results, "table", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as stopped:
+        commands.run("--mode=evaluate", f"--logdir={run_copy}")
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_second_signal_is_not_held_back(monkeypatch, tmp_path):
+    def impatient(trainer):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second Ctrl-C was held back")
+
+    monkeypatch.setattr(Trainer, "outer_step", impatient)
+    with pytest.raises(SystemExit) as stopped:
+        commands.run(*TINY, f"--logdir={tmp_path / 'run'}")
+    assert stopped.value.code == 128 + signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
