@@ -117,7 +117,7 @@ def test_weight_of_a_rule(float64):
 
 
 class Spread(Initial):
-    """Normal initial kernels of a meta-learned spread per neuron, which has a price."""
+    """Normal initial kernels of a meta-learned spread per neuron, with a penalty."""
 
     def build(self, kernel_shape):
         self.log_sigma = self.add_weight(name="log_sigma", shape=kernel_shape[-1:], initializer="zeros")
@@ -136,7 +136,7 @@ class Spread(Initial):
 
 
 def test_initial_distribution_with_weights_and_a_price(float64):
-    """Drawn from the episode's seeds alone; in the group "initial"; the price is part of the loss."""
+    """Drawn from the episode's seeds alone; in the group "initial"; the penalty is part of the loss."""
     INITIALS.register("spread")(Spread)
     learner = build_learner(initial="spread")
     paths = [f"network/layers/{layer.name}/initial/log_sigma" for layer in learner.network.head]

@@ -1,4 +1,4 @@
-"""What is checked of a task that a user wrote: every message says what to mend."""
+"""What is checked of a task that a user wrote: every message says what to change."""
 
 import numpy as np
 import pytest

@@ -33,7 +33,7 @@ class Initial(Component):
         raise TypeError(f"{type(self).__name__} does not define call(kernel, seeds)")
 
     def penalty(self, kernel: tf.Tensor) -> tf.Tensor | float:
-        """Returns a scalar to add to the outer loss, such as the price of information; 0 by default.
+        """Returns a scalar to add to the outer loss, such as a penalty on information; 0 by default.
 
         Args:
             kernel: the slow kernel `[in, out]`.

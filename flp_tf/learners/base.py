@@ -94,7 +94,7 @@ class Learner(abc.ABC):
         return self.network.activities(state, features)[-1]
 
     def penalty(self) -> tf.Tensor | float:
-        """Returns what is added to the outer loss: 0, unless the initial distribution has a price."""
+        """Returns what is added to the outer loss: 0, unless the initial distribution has a penalty."""
         return sum(layer.penalty() for layer in self.network.head)
 
     @property

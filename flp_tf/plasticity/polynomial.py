@@ -33,7 +33,7 @@ class PolynomialRule(Rule):
 
     Summed over the batch. Every layer has a `theta` of its own, one number per term. Oja's
     rule is `theta_110 = 1, theta_021 = -1`, Hebb's is `theta_110 = 1`. With
-    `theta = 0` and `alpha = 0` no gradient leads anywhere: let one of them start elsewhere.
+    `theta = 0` and `alpha = 0` all gradients are 0: let one of them start at another value.
 
     Args:
         terms: exponents `i`, `j` and `k`, each 0 to 9, such as `("110", "021")`.

@@ -55,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            # Nobody waits for this file: see `_acquire`.
+            # No process waits for this file: see `_acquire`.
             (folder / LOCK).unlink(missing_ok=True)
             os.close(descriptor)
 

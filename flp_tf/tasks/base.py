@@ -124,7 +124,7 @@ class Task(abc.ABC):
         """Draws lifetimes `index, ..., index + count - 1` of a split.
 
         A lifetime depends on its own number alone, so the data are the same however
-        they are dealt into meta-batches, replicas or interrupted runs.
+        they are divided into meta-batches, replicas or interrupted runs.
 
         Args:
             seed: seed of the run, 0 to 2^31 - 1.

@@ -1,4 +1,4 @@
-"""Checks of what the author of a task wrote, with messages that say what to mend."""
+"""Checks of what the author of a task wrote, with messages that say what to change."""
 
 import dataclasses
 import inspect
@@ -82,7 +82,7 @@ def check_size(task: Any, lifetimes: int) -> None:
         fields = dataclasses.fields(options) if options else ()
         flags = [f"--{field.name}" for field in fields if kind(options, field.name) is int]
         raise InputError(
-            f"{lifetimes} lifetimes of {_name(task)}, of {task.steps} steps, {task.batch_size} examples a step and "
+            f"{lifetimes} lifetimes of {_name(task)}, of {task.steps} steps, {task.batch_size} examples per step and "
             f"{task.query_examples} query examples, have {total} numbers; legal are {most:.0f} on this machine, "
             f"and {MOST_INT} in one tensor: lower {', '.join([*flags, '--meta_batch'])}"
         )

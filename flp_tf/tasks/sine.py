@@ -16,7 +16,7 @@ from flp_tf.tasks.base import SPLITS, Episode, Task
 
 AMPLITUDES = (0.1, 5.0)
 INPUTS = (-5.0, 5.0)
-# Phases in [0, pi] are cut into this many bands, dealt to the splits in turn: every
+# Phases in [0, pi] are cut into this many bands, given to the splits in turn: every
 # split covers the paper's distribution evenly, and no sine belongs to two.
 PHASE_BANDS = 1000 * len(SPLITS)
 
