@@ -78,7 +78,9 @@ class _Segments:
         return counted_while(lambda k: k < self.count, advance, (0, state, arrays_like(state, self.count)), self.count)
 
     def backward(self, kept, cotangents, variables):
-        """Differentiates the segments, the last one first; returns gradients by inputs, targets, the first state and the variables.
+        """Differentiates the segments, the last one first.
+
+        Returns gradients by inputs, targets, the first state and the variables.
 
         Args:
             kept: from `forward`.

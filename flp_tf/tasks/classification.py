@@ -35,19 +35,6 @@ class ClassificationOptions:
     distortion: float = option(0.0, "Turn, scale and shift meta-training images at random, by up to this.", least=0)
 
 
-@dataclasses.dataclass(frozen=True)
-class DatasetOptions(ClassificationOptions):
-    """Options of tasks whose images are read from files, scaled and cached."""
-
-    image_size: int = option(84, "Height and width that images are scaled to.", least=8, most=1024)
-    data_dir: str = option("~/tensorflow_datasets", "Where datasets and decoded images are cached.", incidental=True)
-
-
-def episode_options(options: ClassificationOptions) -> dict[str, Any]:
-    """Returns the options that the constructor of `Classification` takes beside the images."""
-    return {field.name: getattr(options, field.name) for field in dataclasses.fields(ClassificationOptions)}
-
-
 class Classification(Task):
     """N-way k-shot classification, learned one image at a time (paper, section 5).
 
@@ -159,6 +146,42 @@ class Classification(Task):
 
     def _mirrors(self, split: str) -> int:
         return MIRRORED if self.mirrors and split == "train" else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetOptions(ClassificationOptions):
+    """Options of tasks whose images are read from files, scaled and cached."""
+
+    image_size: int = option(84, "Height and width that images are scaled to.", least=8, most=1024)
+    data_dir: str = option("~/tensorflow_datasets", "Where datasets and decoded images are cached.", incidental=True)
+
+
+class Dataset(Classification):
+    """Few-shot classification of a dataset that is read from files.
+
+    Args:
+        **options: the fields of `Options`.
+
+    Raises:
+        InputError: if an option is out of range, or the files not as expected.
+    """
+
+    Options: ClassVar[type] = DatasetOptions
+
+    def __init__(self, **options: Any):
+        chosen = self.Options(**options)
+        check(chosen)
+        names = [field.name for field in dataclasses.fields(ClassificationOptions)]
+        super().__init__(self.load_images(chosen), **{name: getattr(chosen, name) for name in names})
+
+    @staticmethod
+    def load_images(options: Any) -> Mapping[str, np.ndarray]:
+        """Returns the images by split, uint8 `[classes, drawings, height, width, channels]`; a subclass defines it.
+
+        Args:
+            options: an instance of `Options`.
+        """
+        raise NotImplementedError
 
 
 def check_episode(split: str, classes: int, drawings: int, ways: int, shots: int, query_size: int) -> None:

@@ -11,9 +11,9 @@ from absl import logging
 
 from flp_tf.errors import InputError
 from flp_tf.files import check_writable, local
-from flp_tf.registry import check, option
+from flp_tf.registry import option
 from flp_tf.tasks.base import SPLITS
-from flp_tf.tasks.classification import Classification, DatasetOptions, check_episode, episode_options
+from flp_tf.tasks.classification import Dataset, DatasetOptions, check_episode
 from flp_tf.tasks.images.mini_imagenet_folder import (
     CSV_FILES,
     EXPECTED,
@@ -34,7 +34,7 @@ class MiniImagenetOptions(DatasetOptions):
     mini_imagenet_dir: str = option("", "Folder with {train,val,test}.csv and images/.", incidental=True)
 
 
-class MiniImagenet(Classification):
+class MiniImagenet(Dataset):
     """Few-shot classification of photographs in the split of Ravi & Larochelle (2017).
 
     64 classes are for meta-training, 16 for validation and 20 for meta-test, of 600
@@ -50,25 +50,20 @@ class MiniImagenet(Classification):
 
     Options = MiniImagenetOptions
 
-    def __init__(self, **options):
-        chosen = MiniImagenetOptions(**options)
-        check(chosen)
-        super().__init__(_load_images(chosen), **episode_options(chosen))
-
-
-def _load_images(options: MiniImagenetOptions) -> dict[str, np.ndarray]:
-    """Returns the images by split, uint8 `[classes, drawings, size, size, 3]`."""
-    if not options.mini_imagenet_dir:
-        raise InputError(f"--mini_imagenet_dir is needed by --task=mini_imagenet; expected: {EXPECTED}")
-    folder = local(options.mini_imagenet_dir, "mini_imagenet_dir")
-    data_dir = local(options.data_dir, "data_dir")
-    listings = read_listings(folder)
-    for split, listing in listings.items():
-        check_listing(folder, split, listing, options.ways, options.shots, options.query_size)
-    images = _prepare(folder, listings, options.image_size, data_dir)
-    counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
-    print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
-    return images
+    @staticmethod
+    def load_images(options: MiniImagenetOptions) -> dict[str, np.ndarray]:
+        """Returns the images by split, uint8 `[classes, drawings, size, size, 3]`."""
+        if not options.mini_imagenet_dir:
+            raise InputError(f"--mini_imagenet_dir is needed by --task=mini_imagenet; expected: {EXPECTED}")
+        folder = local(options.mini_imagenet_dir, "mini_imagenet_dir")
+        data_dir = local(options.data_dir, "data_dir")
+        listings = read_listings(folder)
+        for split, listing in listings.items():
+            check_listing(folder, split, listing, options.ways, options.shots, options.query_size)
+        images = _prepare(folder, listings, options.image_size, data_dir)
+        counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
+        print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
+        return images
 
 
 def check_listing(folder: Path, split: str, listing: Listing, ways: int, shots: int, query_size: int) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 
 from flp_tf.errors import InputError
 from flp_tf.files import local
-from flp_tf.registry import check, option
+from flp_tf.registry import option
 from flp_tf.tasks.base import SPLITS
-from flp_tf.tasks.classification import Classification, DatasetOptions, check_episode, episode_options
+from flp_tf.tasks.classification import Dataset, DatasetOptions, check_episode
 from flp_tf.tasks.images import omniglot_drawings
 from flp_tf.tasks.images.cache import cached
 from flp_tf.tasks.images.png import check_sizes, decode_ink
@@ -31,7 +31,7 @@ class OmniglotOptions(DatasetOptions):
     meta_test_alphabets: tuple[str, ...] = option((), "Alphabets kept for meta-test with --omniglot_archives.")
 
 
-class Omniglot(Classification):
+class Omniglot(Dataset):
     """Few-shot classification of characters, each drawn by twenty people.
 
     With tensorflow-datasets, or archives that include `images_evaluation`, meta-test
@@ -48,32 +48,29 @@ class Omniglot(Classification):
 
     Options = OmniglotOptions
 
-    def __init__(self, **options):
-        chosen = OmniglotOptions(**options)
-        check(chosen)
-        super().__init__(_load_images(chosen), **episode_options(chosen))
-
-
-def _load_images(options: OmniglotOptions) -> dict[str, np.ndarray]:
-    """Returns the drawings by split, uint8 `[classes, drawings, size, size, 1]`."""
-    data_dir = local(options.data_dir, "data_dir")
-    if options.omniglot_archives:
-        source = omniglot_drawings.from_archives(local(options.omniglot_archives, "omniglot_archives"))
-    else:
-        source = omniglot_drawings.from_tensorflow_datasets(data_dir)
-    path = data_dir / "flp_tf" / f"omniglot_{options.image_size}px_{source.key}.npz"
-    arrays = cached(path, lambda: _decode(source, options.image_size))
-    alphabets = arrays["alphabets"]
-    splits = split_classes(alphabets, arrays["evaluation"], options.meta_test_alphabets, options.ways)
-    for split, classes in splits.items():
-        check_episode(split, len(classes), arrays["images"].shape[1], options.ways, options.shots, options.query_size)
-    counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
-    print(
-        f"Omniglot: {len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} "
-        f"({', '.join(sorted(set(alphabets[splits['test']])))})",
-        file=sys.stderr,
-    )
-    return {split: arrays["images"][classes] for split, classes in splits.items()}
+    @staticmethod
+    def load_images(options: OmniglotOptions) -> dict[str, np.ndarray]:
+        """Returns the drawings by split, uint8 `[classes, drawings, size, size, 1]`."""
+        data_dir = local(options.data_dir, "data_dir")
+        if options.omniglot_archives:
+            source = omniglot_drawings.from_archives(local(options.omniglot_archives, "omniglot_archives"))
+        else:
+            source = omniglot_drawings.from_tensorflow_datasets(data_dir)
+        path = data_dir / "flp_tf" / f"omniglot_{options.image_size}px_{source.key}.npz"
+        arrays = cached(path, lambda: _decode(source, options.image_size))
+        alphabets = arrays["alphabets"]
+        splits = split_classes(alphabets, arrays["evaluation"], options.meta_test_alphabets, options.ways)
+        for split, classes in splits.items():
+            check_episode(
+                split, len(classes), arrays["images"].shape[1], options.ways, options.shots, options.query_size
+            )
+        counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
+        print(
+            f"Omniglot: {len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} "
+            f"({', '.join(sorted(set(alphabets[splits['test']])))})",
+            file=sys.stderr,
+        )
+        return {split: arrays["images"][classes] for split, classes in splits.items()}
 
 
 def split_classes(
