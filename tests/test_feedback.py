@@ -178,3 +178,12 @@ def test_maps_and_copies(feedback):
         kernel = layer.feedback.kernels[0].numpy()
         rate = layer.feedback.plasticity_scale * layer.feedback.plasticity.numpy()
         assert_close(found, kernel + rate * UPDATE("oja", kernel, f, post.numpy().reshape(5, -1)), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("feedback", ["direct", "plastic", "cascade"])
+def test_initial_biases(feedback):
+    learner = newborn_learner(num_plastic_layers=2, feedback=feedback, feedback_bias=0.3, feedback_units=(6,))
+    biases = {path: bias.numpy() for path, bias in learner.variables.items() if "feedback/biases" in path}
+    assert len(biases) == 4
+    for bias in biases.values():
+        np.testing.assert_array_equal(bias, np.float32(0.3))

@@ -18,6 +18,7 @@ class DirectOptions(PathwayOptions):
     """Options of the direct pathway."""
 
     activation: str = option("relu", "Activation of the feedback pathway.", legal=("relu", "linear"))
+    bias: float = option(0.0, "Initial c: bias of every layer of the feedback pathway.")
     units: tuple[int, ...] = option((), "Hidden layers of the feedback pathway, such as 100,100.", least=1)
 
 
@@ -28,6 +29,7 @@ class DirectFeedback(Pathway):
         signal_size: number of entries of the feedback signal.
         strength: initial `beta`.
         activation: `"relu"` (the paper's) or `"linear"`.
+        bias: initial `c`. Above 0 it keeps a single ReLU from being silent from the start.
         units: sizes of hidden layers between the signal and `z`; none in the paper.
         **kwargs: of `keras.layers.Layer`.
     """
@@ -40,23 +42,26 @@ class DirectFeedback(Pathway):
         strength: float = 0.5,
         activation: str = "relu",
         units: Sequence[int] = (),
+        bias: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(signal_size, strength, **kwargs)
         self.activation = keras.activations.get(activation)
+        self.initial_bias = bias
         self.units = tuple(units)
 
     def arguments(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         activation = keras.activations.serialize(self.activation)
-        return {**super().arguments(), "activation": activation, "units": self.units}
+        return {**super().arguments(), "activation": activation, "units": self.units, "bias": self.initial_bias}
 
     def build_pathway(self, activity_shape: tuple[int, ...]) -> None:
         """Makes `B` and `c` of every layer of the pathway."""
         sizes = (self.signal_size, *self.units, math.prod(activity_shape))
         pairs = list(enumerate(itertools.pairwise(sizes)))
         self.kernels = [self.add_weight(name=f"kernel_{i}", shape=size, initializer="he_normal") for i, size in pairs]
-        self.biases = [self.add_weight(name=f"bias_{i}", shape=size[1:], initializer="zeros") for i, size in pairs]
+        bias = keras.initializers.Constant(self.initial_bias)
+        self.biases = [self.add_weight(name=f"bias_{i}", shape=size[1:], initializer=bias) for i, size in pairs]
 
     def hidden(self, signal: tf.Tensor) -> tf.Tensor:
         """Returns the activity below the last kernel: the signal, where there are no hidden layers."""

@@ -14,7 +14,7 @@ def strategy(name: str) -> tf.distribute.Strategy:
 
     Args:
         name: `none`, `mirrored` (all GPUs of this machine, or its logical CPU devices)
-            or `multi_worker` (one process a machine, told of each other by `TF_CONFIG`).
+            or `multi_worker` (one process per machine, told of each other by `TF_CONFIG`).
 
     Raises:
         InputError: if `TF_CONFIG` cannot be used.
