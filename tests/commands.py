@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from flp_tf import main
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +40,16 @@ TINY = (
 def run(*arguments: object) -> None:
     """Does what `python -m flp_tf.main ARGUMENTS` does, in this process."""
     main.main([str(argument) for argument in arguments])
+
+
+def refusal(*arguments: object) -> str:
+    """Runs a command that must be refused; returns its line."""
+    with pytest.raises(SystemExit) as refused:
+        run(*arguments)
+    line = refused.value.code
+    assert isinstance(line, str), "sys.exit with text is what prints it and makes the exit status 1"
+    assert line.startswith("flp_tf: ") and "\n" not in line
+    return line
 
 
 def start(*arguments: str) -> subprocess.Popen:

@@ -1,10 +1,8 @@
 """The command line: how it refuses, explains and recovers."""
 
-import dataclasses
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +11,15 @@ import threading
 import commands
 import pytest
 from absl import flags
-from commands import TINY, contents, meta_test
+from commands import TINY, contents, refusal
 
 import flp_tf.commands
 from flp_tf import main
 from flp_tf.commandline import read
 from flp_tf.errors import InputError
-from flp_tf.plasticity import RULES
-from flp_tf.registry import REGISTRIES, option
+from flp_tf.registry import REGISTRIES
 from flp_tf.runs.config import configure, resolve
 from flp_tf.runs.sections import places, slots
-from flp_tf.tasks import TASKS, Sine
 
 # What is wrong, and what the line on stderr must say: the flag, and what is legal.
 REFUSED = {
@@ -68,16 +64,6 @@ REFUSED = {
 }
 
 
-def refusal(*arguments) -> str:
-    """Runs a command that must be refused; returns its line."""
-    with pytest.raises(SystemExit) as refused:
-        commands.run(*arguments)
-    line = refused.value.code
-    assert isinstance(line, str), "sys.exit with text is what prints it and makes the exit status 1"
-    assert line.startswith("flp_tf: ") and "\n" not in line
-    return line
-
-
 @pytest.mark.parametrize("wrong", REFUSED)
 def test_bad_flags_are_refused_in_one_line_before_any_work(wrong, tmp_path):
     arguments, parts = REFUSED[wrong]
@@ -93,109 +79,6 @@ def test_refusal_of_a_real_process(tmp_path):
     assert process.returncode == 1
     assert out == ""
     assert re.fullmatch(r"flp_tf: --task=cosine is unknown; legal values: .*sine.*\n", err)
-
-
-@pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
-def test_unwritable_logdir_is_refused(mode, tmp_path):
-    (tmp_path / "file").write_text("not a folder")
-    before = contents(tmp_path)
-    line = refusal(*(TINY if mode == "train" else ()), f"--mode={mode}", f"--logdir={tmp_path / 'file' / 'run'}")
-    assert f"--logdir={tmp_path / 'file' / 'run'}" in line
-    assert ("Not a directory" if mode == "train" else "holds no run") in line
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("mode", ["evaluate", "export"])
-def test_logdir_without_a_run_is_refused_and_not_made(mode, tmp_path):
-    line = refusal(f"--mode={mode}", f"--logdir={tmp_path / 'run'}")
-    assert f"--logdir={tmp_path / 'run'} holds no run" in line
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("text", ["{", "[]", '{"task": "cosine"}'])
-@pytest.mark.parametrize("mode", ["train", "evaluate"])
-def test_damaged_configuration_is_refused(mode, text, run_copy):
-    (run_copy / "config.json").write_text(text)
-    before = contents(run_copy)
-    refusal(*(TINY if mode == "train" else ()), f"--mode={mode}", f"--logdir={run_copy}")
-    assert contents(run_copy) == before
-
-
-def test_checkpoints_without_configuration_are_refused(run_copy):
-    (run_copy / "config.json").unlink()
-    before = contents(run_copy)
-    assert "without a config.json" in refusal(*TINY, f"--logdir={run_copy}")
-    assert contents(run_copy) == before
-
-
-@pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
-def test_logdir_of_another_configuration_names_what_differs(mode, run_copy):
-    before = contents(run_copy)
-    line = refusal(*TINY, "--slow_rate=0.5", "--network=9-8", f"--mode={mode}", f"--logdir={run_copy}")
-    assert line.startswith(f"flp_tf: --logdir={run_copy} holds another run: ")
-    assert "--slow_rate=0.5 (the run has 0.01)" in line
-    assert "--network=9-8 (the run has 8-8)" in line
-    assert line.count("the run has") == 2
-    assert contents(run_copy) == before
-
-
-@pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
-def test_checkpoint_of_another_architecture_is_refused(mode, run_copy):
-    config = json.loads((run_copy / "config.json").read_text())
-    (run_copy / "config.json").write_text(json.dumps({**config, "network": "8-7"}))
-    before = contents(run_copy)
-    arguments = [*TINY, "--network=8-7"] if mode == "train" else []
-    line = refusal(*arguments, f"--mode={mode}", f"--logdir={run_copy}")
-    assert "--logdir" in line and "another architecture" in line
-    assert "is [8], the network's is [7]" in line
-    assert contents(run_copy) == before
-
-
-def truncate(path, share: float = 0.5) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
-
-
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_truncated_checkpoint_falls_back_to_the_newest_good_one(share, run_copy, capsys):
-    shutil.copytree(run_copy, without := run_copy.with_name("without"))
-    (without / "checkpoints" / "ckpt-6.npz").unlink()
-    truncate(run_copy / "checkpoints" / "ckpt-6.npz", share)
-    for path in (run_copy, without):
-        commands.run("--mode=evaluate", f"--logdir={path}")
-    err = capsys.readouterr().err
-    assert err == f"flp_tf: checkpoint {run_copy}/checkpoints/ckpt-6 is damaged; trying the one before it\n"
-    fallen_back = meta_test(run_copy / "evaluation.json")
-    assert fallen_back == meta_test(without / "evaluation.json")
-    assert fallen_back != meta_test(run_copy / "result.json")
-
-
-def test_training_repairs_a_truncated_checkpoint(run_copy, capsys):
-    before = meta_test(run_copy / "result.json")
-    truncate(run_copy / "checkpoints" / "ckpt-6.npz")
-    (run_copy / "result.json").unlink()
-    commands.run(*TINY, f"--logdir={run_copy}")
-    out, err = capsys.readouterr()
-    assert "after 5 lifetimes" in out and "ckpt-6 is damaged" in err
-    assert meta_test(run_copy / "result.json") == before
-    commands.run("--mode=evaluate", f"--logdir={run_copy}")
-    assert capsys.readouterr().err == ""
-    assert meta_test(run_copy / "evaluation.json") == before
-
-
-def test_the_newest_three_checkpoints_are_kept(finished_run):
-    names = {path.name for path in (finished_run.path / "checkpoints").iterdir()}
-    assert names == {f"ckpt-{step}.npz" for step in (4, 5, 6)}
-
-
-@pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
-def test_no_good_checkpoint_is_refused(mode, run_copy):
-    for path in (run_copy / "checkpoints").glob("ckpt-*.npz"):
-        truncate(path)
-    before = contents(run_copy)
-    line = refusal(*(TINY if mode == "train" else ()), f"--mode={mode}", f"--logdir={run_copy}")
-    assert "--logdir" in line and "none of the 3 checkpoints" in line
-    assert contents(run_copy) == before
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch):
@@ -309,67 +192,6 @@ print("unchanged")
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=commands.ROOT, capture_output=True, text=True)
     assert done.stdout == "unchanged\n", done.stderr
-
-
-def test_registered_components_have_flags_and_help(monkeypatch, capsys):
-    """What a test registers is a legal value, has flags, and stands in the help."""
-    options = dataclasses.make_dataclass(
-        "TiltedOptions", [("tilt", float, option(0.5, "Slope that is added."))], bases=(Sine.Options,), frozen=True
-    )
-
-    class Tilted(Sine):
-        Options = options
-
-        def __init__(self, tilt: float = 0.5, **of_sine):
-            super().__init__(**of_sine)
-            self.tilt = tilt
-
-    monkeypatch.setitem(TASKS._components, "tilted", Tilted)
-    line = read(["--task=tilted", "--tilt=2", "--lifetime=20"])
-    config = resolve(line.given)
-    assert config.tilt == 2.0 and config.make_task().tilt == 2.0 and config.make_task().steps == 20
-    assert config.network == "sine_paper", "the recipe of Sine"
-    with pytest.raises(InputError, match="^--tilt does not go with --task=sine; it goes with --task=tilted$"):
-        resolve(read(["--tilt=2"]).given)
-    commands.run("--help")
-    out = capsys.readouterr().out
-    assert "Task: tilted:\n  --tilt: Slope that is added. A number. Default: 0.5." in out
-    assert "Task: sine, tilted:" in out
-    assert "One of: sine, omniglot, mini_imagenet, tilted." in " ".join(out.split())
-
-
-PLUGIN = """
-import tensorflow as tf
-from flp_tf.plasticity import RULES
-
-@RULES.register("{name}")
-def rule(kernel, pre, post):
-    return tf.matmul(pre, post, transpose_a=True)
-"""
-
-
-def test_plugins_register_components_before_flags_are_read(tmp_path):
-    """A file is imported once per process, from the command line or from a flagfile."""
-    file = tmp_path / "own rules.py"
-    file.write_text(PLUGIN.format(name="of_a_plugin"))
-    flagfile = tmp_path / "mine.cfg"
-    flagfile.write_text(f"# Mine.\n--plugins={file}\n--rule=of_a_plugin\n")
-    try:
-        with pytest.raises(InputError, match="^--rule=of_a_plugin is unknown"):
-            resolve(read(["--rule=of_a_plugin"]).given)
-        for arguments in ([f"--plugins={file}", "--rule=of_a_plugin"], [f"--flagfile={flagfile}"]):
-            assert resolve(read(arguments).given).rule == "of_a_plugin"
-    finally:
-        RULES._components.pop("of_a_plugin", None)
-
-
-def test_plugins_that_fail_keep_their_traceback(tmp_path):
-    file = tmp_path / "broken.py"
-    file.write_text("import no_such_module_of_the_plugin\n")
-    with pytest.raises(ModuleNotFoundError, match="no_such_module_of_the_plugin"):
-        commands.run(f"--plugins={file}")
-    file.write_text("x = 1\n")
-    commands.run(f"--plugins={file}", "--help")
 
 
 def test_flagfiles_name_others_and_have_comments(tmp_path):

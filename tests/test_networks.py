@@ -1,5 +1,6 @@
 """Networks: the text that describes them, the trunk, and its arithmetic."""
 
+import keras
 import numpy as np
 import numpy_reference
 import pytest
@@ -18,6 +19,8 @@ from helpers import (
 )
 
 from flp_tf import lifetime
+from flp_tf.component import GROUPS
+from flp_tf.errors import InputError
 from flp_tf.layers import PlasticConv2D, PlasticDense
 from flp_tf.networks import ARCHITECTURES, Conv, Dense, Network, build, parse
 
@@ -238,3 +241,14 @@ def test_layers_of_one_name_are_refused():
         Network([], layers, (4,))
     with pytest.raises(ValueError, match="at least one plastic layer"):
         Network([], [], (4,))
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_layers_with_the_name_of_a_group_are_refused(name):
+    with pytest.raises(InputError, match=f"a layer cannot be named {name}, which is a group of weights"):
+        Network([keras.layers.Dense(3, name=name)], [PlasticDense(3)], (4,))
+
+
+def test_layers_of_another_type_are_refused():
+    with pytest.raises(InputError, match="layer output computes in float64, its network in float32"):
+        Network([], [PlasticDense(3, name="output", dtype="float64")], (4,))
