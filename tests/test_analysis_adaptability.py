@@ -13,6 +13,8 @@ from flp_tf.analysis.readout import errors_after_lifetime
 from flp_tf.analysis.series import Series
 from flp_tf.runs.run import load
 
+pytestmark = pytest.mark.slow
+
 ADAPTATION = {
     "episodes": 3,
     "eval_every": 3,

@@ -13,6 +13,8 @@ from flp_tf.analysis.result import Curve
 from flp_tf.analysis.series import Series, in_series
 from flp_tf.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = {
     "readout": ("readout", "plastic_layers"),
     "interference": ("tested_on", "sines_met"),

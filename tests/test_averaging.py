@@ -13,6 +13,8 @@ from flp_tf.meta.optimizers import OPTIMIZERS
 from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.training import make_trainer
 
+pytestmark = pytest.mark.slow
+
 CONFIG = {
     "task": "sine",
     "num_sines": 2,

@@ -9,6 +9,8 @@ import commands
 import documents
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BLOCKS = documents.blocks("CONTRIBUTING.md")
 EXAMPLES = [
     (python, command) for (language, python), (_, command) in itertools.pairwise(BLOCKS) if language == "python"

@@ -7,6 +7,8 @@ import commands
 import pytest
 from commands import TINY, contents, meta_test, refusal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("mode", ["train", "evaluate", "export"])
 def test_unwritable_logdir_is_refused(mode, tmp_path):

@@ -14,6 +14,8 @@ from flp_tf.meta import trainer as trainer_module
 from flp_tf.meta.trainer import Diverged
 from flp_tf.tasks import Sine
 
+pytestmark = pytest.mark.slow
+
 COUNTERS = ("outer/steps", "outer/skipped", "outer/skipped_in_a_row")
 
 

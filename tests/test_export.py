@@ -16,6 +16,8 @@ from flp_tf.export import OnlineLearner, export
 from flp_tf.learners.base import Learner
 from flp_tf.tasks import Sine
 
+pytestmark = pytest.mark.slow
+
 STEPS = 8
 
 # Runs where there is no flp_tf: reads support and query data, lives two lifetimes.

@@ -18,6 +18,8 @@ sys.path.insert(0, str(commands.ROOT / "tools"))
 
 from experiments import METHODS, ORDERS, TABLES, Cell
 
+pytestmark = pytest.mark.slow
+
 FLAGFILES = sorted((commands.ROOT / "flags").glob("*.cfg"))
 CELLS = [(network, cell) for table in TABLES.values() for network in table.networks.values() for cell in table.cells]
 

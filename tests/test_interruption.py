@@ -14,6 +14,8 @@ from flp_tf.runs import results
 from flp_tf.runs.interruption import SIGNALS
 from flp_tf.tasks import Sine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_every_signal_saves(number, monkeypatch, tmp_path):

@@ -26,6 +26,8 @@ from flp_tf.initial import INITIALS, Initial
 from flp_tf.learners import FeedbackLearner
 from flp_tf.plasticity import RULES, Rule
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 
 

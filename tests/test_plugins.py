@@ -12,6 +12,8 @@ from flp_tf.registry import option
 from flp_tf.runs.config import resolve
 from flp_tf.tasks import TASKS, Sine
 
+pytestmark = pytest.mark.slow
+
 
 def test_registered_components_have_flags_and_help(monkeypatch, capsys):
     """What a test registers is a legal value, has flags, and stands in the help."""

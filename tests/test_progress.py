@@ -12,6 +12,8 @@ from flp_tf.runs.interruption import Stopped
 from flp_tf.runs.progress import Pace, description, duration
 from flp_tf.tasks import Sine
 
+pytestmark = pytest.mark.slow
+
 
 def trainer_of(config, apply_seconds=0.0):
     """Returns what progress sees of a trainer."""

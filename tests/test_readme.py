@@ -19,6 +19,8 @@ from flp_tf.commands import MODES
 from flp_tf.runs.config import resolve
 from flp_tf.tasks import TASKS
 
+pytestmark = pytest.mark.slow
+
 NEEDS = "# needs: "
 BLOCKS = documents.blocks("README.md")
 PYTHON = [text for language, text in BLOCKS if language == "python"]

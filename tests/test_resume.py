@@ -17,6 +17,8 @@ from trainers import STEPS, make_trainer, values
 from flp_tf.meta.trainer import Trainer
 from flp_tf.runs.checkpoints import Checkpoints
 
+pytestmark = pytest.mark.slow
+
 
 def assert_bitwise_equal(ours, theirs) -> None:
     assert ours.keys() == theirs.keys()

@@ -16,6 +16,8 @@ from flp_tf.runs import training
 from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 META_TEST = {"mean": float, "stderr": float, "episodes": int}
 OF_RUN = ("task", "continual", "method", "num_plastic_layers", "eval_lifetime_scale", "seed")
 

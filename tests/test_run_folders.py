@@ -19,6 +19,8 @@ from flp_tf.runs import files
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.tasks import TASKS, Sine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["[1] a*b?", "back\\slash", "comma, ünï {x} %d"])
 def test_any_name_of_a_folder_works(name, finished_run, tmp_path):

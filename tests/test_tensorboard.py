@@ -16,6 +16,8 @@ import flp_tf
 from flp_tf.meta.evaluation import Evaluator
 from flp_tf.runs.training import VALIDATION_EPISODES
 
+pytestmark = pytest.mark.slow
+
 GROUPS = ("slow", "feedback", "plasticity", "strength")
 LAYERS = ("layer_1", "layer_2")
 SCALARS = {

@@ -12,6 +12,8 @@ from pathlib import Path
 import commands
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SIZES = "--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8-8,--curriculum=,--eval_episodes=2"
 SMALL = f"--flags={SIZES},--nojit_compile"
 
