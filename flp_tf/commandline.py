@@ -18,6 +18,7 @@ from absl import flags
 
 from flp_tf.analysis import ANALYSES
 from flp_tf.errors import InputError
+from flp_tf.export import FORMATS, litert
 from flp_tf.files import local
 from flp_tf.registry import describe, kind
 from flp_tf.runs.recipes import RECIPES
@@ -30,13 +31,15 @@ COMMAND = {
     "logdir": "Run directory: configuration, events, checkpoints, results, SavedModel. --mode=analyze takes several, "
     "joined by commas.",
     "analysis": ANALYSES.text,
-    "output": "Where --mode=analyze writes; analysis/NAME in the first run directory by default.",
+    "output": "Where --mode=analyze, evaluate and export write; a folder in the run directory by default.",
+    "format": f"What --mode=export writes. One of: {', '.join(FORMATS)}.",
+    "weights": f"Precision of the weights in a LiteRT file. One of: {', '.join(litert.WEIGHTS)}.",
     "plugins": "Python files (FILE.py) or modules to import first, joined by commas; they register own components.",
     "flagfile": "A file of flags, one per line, with comments that start with #; it can name further flagfiles.",
     "undefok": "Flags that are left out if no chosen component has them, joined by commas; for flagfiles of several "
     "methods.",
 }
-DEFAULTS = {"mode": "train", "logdir": "runs/sine"}
+DEFAULTS = {"mode": "train", "logdir": "runs/sine", "format": "saved_model", "weights": "float32"}
 HELP = ("--help", "-help", "-h")
 
 

@@ -11,21 +11,28 @@ from flp_tf.analysis import ANALYSES
 from flp_tf.analysis.result import check_output
 from flp_tf.commandline import CommandLine
 from flp_tf.errors import InputError
-from flp_tf.export import export
+from flp_tf.export import FORMATS, export, litert
 from flp_tf.meta.trainer import Diverged
 from flp_tf.registry import Choice, check
 from flp_tf.runs import results
 from flp_tf.runs.config import Config, resolve, text
-from flp_tf.runs.directory import RunDirectory
+from flp_tf.runs.directory import RunDirectory, machine
 from flp_tf.runs.interruption import Interrupted
-from flp_tf.runs.run import load, restore
+from flp_tf.runs.run import Run, load, restore
 from flp_tf.runs.sections import RunOptions
 from flp_tf.runs.training import meta_train
 
 # Of a run's options, those that an analysis has, too.
 ANALYSIS_FLAGS = ("seed", "eval_episodes", "jit_compile")
-# Flags of the command that are of one mode.
-ANALYZE_ONLY = ("analysis", "output")
+# Flags of the command that are not of all modes.
+ONLY = {
+    "analysis": ("analyze",),
+    "output": ("analyze", "evaluate", "export"),
+    "format": ("export",),
+    "weights": ("export",),
+}
+# Lifetimes by which a LiteRT file is compared with the library.
+COMPARED = 3
 
 
 def run(line: CommandLine) -> None:
@@ -38,9 +45,10 @@ def run(line: CommandLine) -> None:
     mode = line.command["mode"]
     if mode not in MODES:
         raise InputError(f"--mode={mode} is unknown; legal values: {', '.join(sorted(MODES))}")
-    for flag in ANALYZE_ONLY:
-        if flag in line.asked and mode != "analyze":
-            raise InputError(f"--{flag} does not go with --mode={mode}; it goes with --mode=analyze")
+    for flag, modes in ONLY.items():
+        if flag in line.asked and mode not in modes:
+            legal = ", ".join(f"--mode={other}" for other in modes)
+            raise InputError(f"--{flag} does not go with --mode={mode}; it goes with {legal}")
     with saying_why_it_stops():
         MODES[mode](line)
 
@@ -72,23 +80,57 @@ def train(line: CommandLine) -> None:
 def evaluate(line: CommandLine) -> None:
     """Repeats the meta-test of a run, on other lifetimes or more of them."""
     config = recall(line, "seed")
-    directory = RunDirectory(line.command["logdir"])
-    directory.check_writable()
-    of_run = restore(directory.path, config)
+    output = RunDirectory(line.command["output"] or line.command["logdir"], flag=_folder_flag(line))
+    output.check_writable()
+    of_run = restore(RunDirectory(line.command["logdir"]).path, config)
     content = results.meta_test(config, of_run.task, of_run.learner)
-    directory.write("evaluation.json", content | of_run.progress())
+    output.write("evaluation.json", content | of_run.progress())
     if "diverged" in content:
         raise Diverged(content["diverged"])
     print(results.table(config, of_run.task, content))
 
 
 def export_run(line: CommandLine) -> None:
-    """Writes the SavedModel of a run."""
+    """Writes the network of a run in a form that needs no flp_tf."""
+    form, weights = line.command["format"], line.command["weights"]
+    for flag, value, legal in (("format", form, FORMATS), ("weights", weights, litert.WEIGHTS)):
+        if value not in legal:
+            raise InputError(f"--{flag}={value} is unknown; legal values: {', '.join(legal)}")
+    if "weights" in line.asked and form != "litert":
+        raise InputError(f"--weights does not go with --format={form}; it goes with --format=litert")
     config = recall(line)
     directory = RunDirectory(line.command["logdir"])
-    directory.check_writable()
-    export(restore(directory.path, config).learner, directory.export)
-    print(f"SavedModel: {directory.export}")
+    default = directory.export if form == "saved_model" else directory.path / form
+    output = RunDirectory(line.command["output"] or default, flag=_folder_flag(line))
+    # The folder of a SavedModel is replaced as a whole, so files are made beside it.
+    RunDirectory(output.path.parent if form == "saved_model" else output.path, flag=output.flag).check_writable()
+    of_run = restore(directory.path, config)
+    if form == "saved_model":
+        export(of_run.learner, output.path)
+        print(f"SavedModel: {output.path}")
+    else:
+        _export_litert(of_run, output, weights)
+
+
+def _export_litert(of_run: Run, output: RunDirectory, weights: str) -> None:
+    """Writes a LiteRT file and a report of what it is worth, `litert.json`."""
+    file = litert.write(of_run.learner, output.path, weights)
+    print(f"LiteRT: {file} ({file.stat().st_size / 1024:.0f} KB)")
+    if not litert.has_interpreter():
+        print("It was not measured: ai-edge-litert is not installed (pip install ai-edge-litert).")
+        return
+    report = litert.measure(of_run.learner, of_run.task, file, COMPARED, of_run.config.seed)
+    output.write("litert.json", {"weights": weights, **report, "machine": machine()})
+    print(
+        f"  {report['milliseconds_per_step']:.3g} ms per inner step; error on {COMPARED} unseen lifetimes "
+        f"{report['before']:.4g} before and {report['after']:.4g} {of_run.task.unit} after "
+        f"(flp_tf: {report['library']:.4g})"
+    )
+
+
+def _folder_flag(line: CommandLine) -> str:
+    """Returns the flag that names the folder to write to, for messages."""
+    return "output" if line.command["output"] else "logdir"
 
 
 def recall(line: CommandLine, *free: str) -> Config:

@@ -27,6 +27,8 @@ def free(path: Path) -> bool:
 def export(learner: Learner, path: str | Path) -> None:
     """Writes a SavedModel with `predict(x)`, `learn(x, y)` and `reset()`, whole or not at all.
 
+    Its signatures are those of `OnlineLearner.signatures`.
+
     Args:
         learner: the meta-learned learner.
         path: folder of the SavedModel; an earlier one is replaced.
@@ -41,7 +43,8 @@ def export(learner: Learner, path: str | Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
             new, old = Path(folder) / "new", Path(folder) / "old"
-            tf.saved_model.save(OnlineLearner(learner), str(new))
+            model = OnlineLearner(learner)
+            tf.saved_model.save(model, str(new), signatures=model.signatures())
             if path.exists():
                 path.rename(old)
             new.rename(path)

@@ -117,7 +117,7 @@ class Network(Component):
         for layer in self.trunk:
             features = layer(tf.reshape(features, [-1, *self.input_shapes[layer.name]]))
         features = tf.reshape(features, tf.concat([tf.shape(x)[:axes], self.feature_shape], 0))
-        features = tf.ensure_shape(features, x.shape[:axes] + self.feature_shape)
+        features.set_shape(x.shape[:axes] + self.feature_shape)
         return tf.cast(features, self.compute_dtype)
 
     def initial_state(self, seeds: tf.Tensor | None = None) -> State:

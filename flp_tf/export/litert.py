@@ -1,0 +1,166 @@
+"""LiteRT: one file with `learn`, `predict` and `reset`, for phones, microcontrollers and browsers."""
+
+import contextlib
+import importlib.util
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from flp_tf import lifetime
+from flp_tf.errors import InputError
+from flp_tf.export.functions import Functions, initial_state
+from flp_tf.files import whole
+from flp_tf.learners.base import Learner
+from flp_tf.tasks.base import Episode, Task
+
+# How the weights of a file are stored: as they are, or in fewer bits.
+WEIGHTS = ("float32", "float16", "int8")
+FILE = "model.tflite"
+# In the file the state is always passed in and out, so the names need not say so.
+NAMES = {"initial_state": "reset", "learn": "learn", "predict": "predict"}
+MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op")
+
+
+def convert(learner: Learner, weights: str = "float32") -> bytes:
+    """Returns a LiteRT file that learns by built-in operations alone.
+
+    Its signatures are `reset() -> STATE`, `learn(x, y, STATE) -> STATE` and `predict(x,
+    STATE) -> outputs`, with STATE as in `Functions.state`. A batch has any size.
+
+    Args:
+        learner: the meta-learned learner.
+        weights: one of `WEIGHTS`; the state is float32 in all of them.
+
+    Raises:
+        InputError: if the inner step needs operations that LiteRT does not have, as that of
+            methods with gradients does, or `weights` is unknown.
+    """
+    if weights not in WEIGHTS:
+        raise InputError(f"--weights={weights} is unknown; legal values: {', '.join(WEIGHTS)}")
+    module = tf.Module()
+    module.weights = [variable.value for variable in learner.variables.values()]
+    signatures = {NAMES[name]: graph for name, graph in Functions(learner).concrete().items()}
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        tf.saved_model.save(module, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
+        if weights != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if weights == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        try:
+            return converter.convert()
+        except Exception as error:
+            if missing := sorted(set(MISSING.findall(str(error)))):
+                raise InputError(
+                    f"--format=litert: {type(learner).__name__} needs {', '.join(missing)}, which LiteRT does not have "
+                    "built in; local methods such as --method=flp need no gradients, and --format=saved_model takes all"
+                ) from None
+            raise
+
+
+def write(learner: Learner, folder: Path, weights: str = "float32") -> Path:
+    """Writes a LiteRT file into a folder; returns its path.
+
+    Args:
+        learner: the meta-learned learner.
+        folder: made if it is missing.
+        weights: one of `WEIGHTS`.
+
+    Raises:
+        InputError: see `convert`; or if the file cannot be written.
+    """
+    content = convert(learner, weights)
+    with whole(folder / FILE) as file:
+        file.write(content)
+    return folder / FILE
+
+
+def has_interpreter() -> bool:
+    """Returns whether `ai-edge-litert`, which runs such files, is installed."""
+    return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+class Interpreted:
+    """A LiteRT file, run by `ai-edge-litert`.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        state: arrays by name, as of the last `reset` or `learn`.
+    """
+
+    def __init__(self, path: Path):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.state: dict[str, np.ndarray] = {}
+        with _quiet():
+            interpreter = Interpreter(model_path=os.fspath(path))
+            self._run = {name: interpreter.get_signature_runner(name) for name in NAMES.values()}
+            self.reset()
+
+    def reset(self) -> None:
+        """Starts a new lifetime."""
+        self.state = self._run["reset"]()
+
+    def learn(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Takes one inner step on a batch of any size."""
+        self.state = self._run["learn"](x=x, y=y, **self.state)
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Returns outputs `[batch, outputs]`."""
+        return self._run["predict"](x=x, **self.state)["outputs"]
+
+
+def measure(learner: Learner, task: Task, path: Path, lifetimes: int, seed: int) -> dict[str, Any]:
+    """Returns what a file is worth: size, time of a step, and errors beside the library's.
+
+    Args:
+        learner: that the file was made of.
+        task: its task.
+        path: of the file.
+        lifetimes: how many, of unseen data.
+        seed: of the lifetimes.
+
+    Returns:
+        `bytes`, `milliseconds_per_step` (the median), and the mean `before`, `after` and
+        `library` (the library's error after the same lifetimes) in the task's unit.
+    """
+    model, seconds, errors = Interpreted(path), [], []
+    for i in range(lifetimes):
+        episode = task.compiled_sample(seed, i, 1, "test")
+        one = Episode(*(part.numpy() for part in episode))
+        model.reset()
+        before = model.predict(one.query_x[0])
+        for x, y in zip(one.support_x[:, 0], one.support_y[:, 0]):
+            began = time.perf_counter()
+            model.learn(x, y)
+            seconds.append(time.perf_counter() - began)
+        born = initial_state(learner)
+        library = lifetime.query(learner, lifetime.run(learner, episode, state=born).state, episode)
+        outputs = (before[None], model.predict(one.query_x[0])[None], library)
+        errors.append([float(task.error(output, episode.query_y)[0]) for output in outputs])
+    means = dict(zip(("before", "after", "library"), np.mean(errors, 0).tolist()))
+    size = path.stat().st_size
+    return {"bytes": size, "milliseconds_per_step": 1000 * statistics.median(seconds), "lifetimes": lifetimes, **means}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what the converter writes to file descriptor 2 from the screen; errors are exceptions as well."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,144 @@
+"""LiteRT files and the signatures of a SavedModel: what they learn is what the library learns."""
+
+import json
+import os
+import shutil
+
+import commands
+import numpy as np
+import pytest
+import tensorflow as tf
+from commands import contents, refusal
+
+import flp_tf
+from flp_tf import learners, lifetime
+from flp_tf.errors import InputError
+from flp_tf.export import Functions, export, litert
+
+pytestmark = pytest.mark.slow
+
+SMALL = {"task": "sine", "num_sines": 2, "lifetime": 6, "batch_size": 4, "query_size": 4, "network": "8-8"}
+LOCAL = {
+    "flp": {},
+    "feature_reuse": {"method": "feature_reuse"},
+    "dfa": {"method": "dfa"},
+    "recurrent": {"method": "recurrent", "sub_steps": 3},
+    "polynomial": {"rule": "polynomial"},
+    "plastic feedback": {"feedback": "plastic"},
+    "cascade": {"feedback": "cascade"},
+}
+
+
+def learner_and_task(**flags):
+    """Returns a learner that learns within a lifetime, and its task."""
+    local = (
+        {} if flags.get("method") in ("gradient", "oml") else {"plasticity_scale": 0.01, "output_plasticity_init": 1.0}
+    )
+    config = flp_tf.configure(**SMALL | local | flags)
+    task = config.make_task()
+    return learners.build(config, task), task
+
+
+def lifetime_of(learner, episode):
+    """Returns the library's outputs for the query before and after a lifetime."""
+    born = learner.initial_state(tf.zeros([1, 2], tf.int32))
+    grown = lifetime.run(learner, episode, state=born).state
+    return [lifetime.query(learner, state, episode)[0].numpy() for state in (born, grown)]
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_a_file_learns_as_the_library_does(name, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    learner, task = learner_and_task(**LOCAL[name])
+    episode = task.sample(3, 0, 1, "test")
+    model = litert.Interpreted(litert.write(learner, tmp_path))
+    found = [model.predict(episode.query_x[0].numpy())]
+    for x, y in zip(episode.support_x[:, 0].numpy(), episode.support_y[:, 0].numpy()):
+        model.learn(x, y)
+    found.append(model.predict(episode.query_x[0].numpy()))
+    expected = lifetime_of(learner, episode)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.max(np.abs(expected[1] - expected[0])) > 1e-3
+    model.reset()
+    np.testing.assert_array_equal(model.predict(episode.query_x[0].numpy()), found[0])
+
+
+@pytest.mark.parametrize("method", ["gradient", "oml"])
+def test_methods_with_gradients_say_what_they_need(method, tmp_path):
+    learner, _ = learner_and_task(method=method)
+    with pytest.raises(
+        InputError, match=r"^--format=litert: \w+ needs .*ReluGrad.* --method=flp .* --format=saved_model"
+    ):
+        litert.write(learner, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_precision_of_weights():
+    learner, _ = learner_and_task(network="256-256", num_plastic_layers=1)
+    sizes = [len(litert.convert(learner, weights)) for weights in litert.WEIGHTS]
+    assert sizes[0] > sizes[1] > sizes[2]
+    with pytest.raises(InputError, match="--weights=int4 is unknown; legal values: float32, float16, int8"):
+        litert.convert(learner, "int4")
+
+
+def test_signatures_of_a_saved_model(tmp_path):
+    """With the state in the model, and with a state that is passed: the same outputs, and those of the library."""
+    learner, task = learner_and_task()
+    export(learner, tmp_path / "export")
+    model = tf.saved_model.load(str(tmp_path / "export"))
+    run, episode = model.signatures, task.sample(3, 0, 1, "test")
+    names = list(Functions(learner).state)
+    assert names == ["layer_1_kernel", "layer_2_kernel"]
+    expected = lifetime_of(learner, episode)
+    state, query = run["initial_state"](), {"x": episode.query_x[0]}
+    assert sorted(state) == names
+    for t in range(task.steps):
+        batch = {"x": episode.support_x[t, 0], "y": episode.support_y[t, 0]}
+        state = run["learn_from"](**batch, **state)
+        assert run["learn"](**batch)["steps"] == t + 1
+    for outputs in (run["predict_from"](**query, **state), run["predict"](**query)):
+        np.testing.assert_allclose(outputs["outputs"], expected[1], rtol=1e-4, atol=1e-5)
+    assert run["reset"]()["steps"] == 0
+    np.testing.assert_allclose(run["predict"](**query)["outputs"], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_names_of_a_nested_state_differ():
+    class Nested(type(learner_and_task()[0])):
+        def initial_state(self, seeds=None):
+            return {"a": {"b": tf.zeros([1, 2])}, "a_b": (tf.ones([1]), tf.ones([1, 3]))}
+
+    learner, _ = learner_and_task()
+    learner.__class__ = Nested
+    state = Functions(learner).state
+    assert {name: tuple(spec.shape) for name, spec in state.items()} == {"a_b": (2,), "a_b_0": (), "a_b_1": (3,)}
+
+
+def test_export_of_a_read_only_run_into_another_folder(finished_run, tmp_path, capsys):
+    pytest.importorskip("ai_edge_litert")
+    run = shutil.copytree(finished_run.path, tmp_path / "run")
+    shutil.rmtree(run / "export")
+    before = contents(run)
+    arguments = ["--mode=export", f"--logdir={run}"]
+    commands.run(*arguments, "--format=litert", "--weights=float16", f"--output={tmp_path / 'litert'}")
+    commands.run(*arguments, f"--output={tmp_path / 'saved'}")
+    commands.run("--mode=evaluate", f"--logdir={run}", f"--output={tmp_path / 'evaluation'}")
+    assert contents(run) == before
+    report = json.loads((tmp_path / "litert" / "litert.json").read_text())
+    assert report["weights"] == "float16" and report["bytes"] == os.path.getsize(tmp_path / "litert" / "model.tflite")
+    assert report["milliseconds_per_step"] > 0
+    np.testing.assert_allclose(report["after"], report["library"], rtol=0.05)
+    assert (tmp_path / "saved" / "saved_model.pb").exists()
+    assert (tmp_path / "evaluation" / "evaluation.json").exists()
+    assert "ms per inner step" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--format=onnx"], "--format=onnx is unknown; legal values: saved_model, litert"),
+        (["--format=litert", "--weights=int4"], "--weights=int4 is unknown; legal values: float32, float16, int8"),
+        (["--weights=int8"], "--weights does not go with --format=saved_model; it goes with --format=litert"),
+    ],
+)
+def test_bad_flags(arguments, message, finished_run):
+    assert message in refusal("--mode=export", f"--logdir={finished_run.path}", *arguments)
