@@ -146,7 +146,7 @@ def recall(line: CommandLine, *free: str) -> Config:
     directory = RunDirectory(line.command["logdir"])
     config = directory.config()
     given = {flag: value for flag, value in line.given.items() if hasattr(config, flag) or flag not in line.optional}
-    fixed = {flag for flag in given if hasattr(config, flag)} - {*config.incidental(), *free}
+    fixed = {flag for flag in given if hasattr(config, flag)} - {*config.flags_with("incidental"), *free}
     differences = [
         f"--{flag}={text(given[flag])} (the run has {text(getattr(config, flag))})"
         for flag in sorted(fixed)

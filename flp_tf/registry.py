@@ -38,6 +38,7 @@ def option(
     least: float = -math.inf,
     most: float = math.inf,
     incidental: bool = False,
+    extensible: bool = False,
 ) -> Any:
     """Returns a field of an `Options` dataclass.
 
@@ -49,8 +50,10 @@ def option(
         most: the largest legal number.
         incidental: whether the option leaves what is learned as it is (how often to
             evaluate, where data lie), so that it may differ when a run goes on.
+        extensible: whether a run may go on with a larger value.
     """
-    metadata = {"help": text, "legal": legal, "least": least, "most": most, "incidental": incidental}
+    metadata = {"help": text, "legal": legal, "least": least, "most": most}
+    metadata |= {"incidental": incidental, "extensible": extensible}
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -22,7 +22,7 @@ def test_differences():
     config = configure()
     assert config.differences(config) == []
     incidental = {"log_every", "segment_length", "jit_compile", "eval_episodes"}
-    assert incidental <= set(config.incidental())
+    assert incidental <= set(config.flags_with("incidental"))
     other = config.replace(**dict.fromkeys(incidental - {"jit_compile"}, 7), jit_compile=False)
     assert config.differences(other) == []
     other = config.replace(seed=3, network="9-9", log_every=9, feedback_units=(4, 5))
@@ -37,7 +37,8 @@ def test_differences():
 def test_every_option_that_is_not_incidental_makes_another_run(place, given):
     config = configure(**given)
     other = config.replace(**{place.flag: example(place)})
-    if place.field.metadata["incidental"] or config == other:
+    grown = place.field.metadata["extensible"] and getattr(config, place.flag) > getattr(other, place.flag)
+    if place.field.metadata["incidental"] or config == other or grown:
         assert config.differences(other) == []
     else:
         (line,) = config.differences(other)
@@ -224,3 +225,9 @@ def test_options_of_one_name(monkeypatch):
 def test_components_are_looked_up_by_name():
     assert component("task", "sine") is Sine
     assert set(FIXED) == {"outer", "engine", "run"}
+
+
+def test_more_lifetimes_go_on_and_fewer_do_not():
+    config = configure(episodes=100)
+    assert configure(episodes=101).differences(config) == []
+    assert configure(episodes=99).differences(config) == ["--episodes=99 (the run has 100)"]

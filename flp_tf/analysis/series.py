@@ -99,7 +99,7 @@ def in_series(runs: Sequence[Run], analysis: str) -> list[Series]:
 
 def identity(config: Config) -> dict[str, Any]:
     """Returns the options that runs of one series share: all that change what is learned, but the seed."""
-    free = {"seed", "recipe", *config.incidental()}
+    free = {"seed", "recipe", *config.flags_with("incidental")}
     # Lists as tuples, which can be keys.
     values = {flag: tuple(value) if isinstance(value, list) else value for flag, value in config.to_dict().items()}
     return {flag: value for flag, value in values.items() if flag not in free}

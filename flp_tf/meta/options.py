@@ -13,7 +13,7 @@ from flp_tf.registry import option
 class OuterLoop(OptimizerOptions):
     """Options of meta-training (paper, section 4.1)."""
 
-    episodes: int = option(20_000, "Lifetimes of meta-training.", least=1)
+    episodes: int = option(20_000, "Lifetimes of meta-training; a larger number goes on.", least=1, extensible=True)
     meta_batch: int = option(1, "Lifetimes of one outer step.", least=1)
     curriculum: str = option("", "Shorter lifetimes at first, as LENGTH:EPISODES,..., such as 40:2000,100:4000.")
     average: float = option(

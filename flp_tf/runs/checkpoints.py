@@ -63,10 +63,11 @@ class Checkpoints:
         variables: everything to keep, by name. If all are a learner's, those of the outer
             loop that a file holds, too, are passed over.
         keep: how many checkpoints to keep.
+        flag: the flag that names the run, for messages.
     """
 
-    def __init__(self, directory: Path, variables: Mapping[str, tf.Variable], keep: int = 3):
-        self.directory, self.variables, self.keep = directory, dict(variables), keep
+    def __init__(self, directory: Path, variables: Mapping[str, tf.Variable], keep: int = 3, flag: str = "logdir"):
+        self.directory, self.variables, self.keep, self.flag = directory, dict(variables), keep, flag
 
     @property
     def steps(self) -> list[int]:
@@ -105,13 +106,13 @@ class Checkpoints:
             return found.step
         if self.steps:
             raise InputError(
-                f"--logdir: none of the {len(self.steps)} checkpoints in {self.directory} can be read; "
+                f"--{self.flag}: none of the {len(self.steps)} checkpoints in {self.directory} can be read; "
                 "to train anew, name another folder"
             )
         if any(OLD_NAME.fullmatch(path.name) for path in _content(self.directory)):
             raise InputError(
-                f"--logdir: the checkpoints in {self.directory} are of flp_tf 0.1, which this version does not read; "
-                "use them with flp_tf 0.1, or train anew in another folder"
+                f"--{self.flag}: the checkpoints in {self.directory} are of flp_tf 0.1, which this version does not "
+                "read; use them with flp_tf 0.1, or train anew in another folder"
             )
         return None
 
@@ -150,7 +151,7 @@ class Checkpoints:
                 for name, value in content.items()
             }
         except PermissionError as error:
-            raise InputError(f"--logdir: {self._path(step)} cannot be read: {error.strerror}") from None
+            raise InputError(f"--{self.flag}: {self._path(step)} cannot be read: {error.strerror}") from None
         except DAMAGE:
             return None
         return arrays
@@ -163,8 +164,8 @@ class Checkpoints:
             found = {name: shape for name, shape in found.items() if name.startswith(LEARNER)}
         elif all(name.startswith(LEARNER) for name in found):
             raise InputError(
-                f"--logdir: checkpoint {self._label(step)} holds the network's weights alone; "
-                "it can be evaluated, exported and analyzed, but not trained further"
+                f"--{self.flag}: checkpoint {self._label(step)} holds the network's weights alone; "
+                "it can be evaluated, exported, analyzed and the --init_from of another run, but not trained further"
             )
         different = [
             f"weight {name} is {found.get(name, 'missing')}, the network's is {wanted.get(name, 'missing')}"
@@ -174,7 +175,7 @@ class Checkpoints:
         if different:
             more = f"; and {len(different) - MOST_NAMED} more" if len(different) > MOST_NAMED else ""
             raise InputError(
-                f"--logdir: checkpoint {self._label(step)} is of another architecture "
+                f"--{self.flag}: checkpoint {self._label(step)} is of another architecture "
                 f"({'; '.join(different[:MOST_NAMED])}{more})"
             )
 

@@ -197,10 +197,12 @@ class Config:
         """Returns `--flag=mine (the run has theirs)` for all that makes another run.
 
         The recipe is none of these, because its values are compared one by one. Of
-        different components the names are compared, and the options that both have.
+        different components the names are compared, and the options that both have. An
+        extensible option may be larger than the other's.
         """
         mine, theirs = self._values, other._values
-        free = {RECIPES.flag, *self.incidental()}
+        free = {RECIPES.flag, *self.flags_with("incidental")}
+        free |= {flag for flag in self.flags_with("extensible") if flag in theirs and mine[flag] > theirs[flag]}
         flags = [flag for flag in mine if flag in theirs and flag not in free]
         return [
             f"--{flag}={text(mine[flag])} (the run has {text(theirs[flag])})"
@@ -208,13 +210,13 @@ class Config:
             if mine[flag] != theirs[flag]
         ]
 
-    def incidental(self) -> list[str]:
-        """Returns the flags of the options that do not change what is learned."""
+    def flags_with(self, property: str) -> list[str]:
+        """Returns the flags of the options that are "incidental" or "extensible"; see `registry.option`."""
         return [
             prefix(section) + field.name
             for section, options in self._sections
             for field in dataclasses.fields(options)
-            if field.metadata["incidental"]
+            if field.metadata[property]
         ]
 
     def to_dict(self) -> dict[str, Any]:

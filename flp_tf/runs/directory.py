@@ -80,9 +80,12 @@ class RunDirectory:
         Args:
             config: of the run that claimed the folder.
             restored: whether it goes on from a checkpoint. Then the versions stay that it
-                was started with, and incidental options become those of now.
+                was started with, incidental options become those of now, and the result of
+                fewer lifetimes goes.
         """
         before = self.read("config.json") if restored else {}
+        if before and config.differences(self.config()) == [] and self.config().differences(config):
+            self.result_file.unlink(missing_ok=True)
         content = {**config.to_dict(), "versions": before.get("versions", versions())}
         if content != before:
             self.write("config.json", content)

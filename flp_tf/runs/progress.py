@@ -157,7 +157,7 @@ def description(trainer: Trainer, config: Config) -> str:
     Flags with another value than the recipe's stand behind it.
     """
     of_recipe = resolve({name: getattr(config, name) for name in ("recipe", "task", "method")})
-    silent = {*IN_WORDS, *config.incidental()}
+    silent = {*IN_WORDS, *config.flags_with("incidental")}
     flags = [
         f" --{flag}={text(tuple(value) if isinstance(value, list) else value)}"
         for flag, value in config.to_dict().items()

@@ -66,12 +66,42 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Run:
     Raises:
         InputError: if there is no run, no checkpoint, or none that fits.
     """
-    directory = RunDirectory(path)
-    if not directory.config_file.exists() and os.fspath(path) in pretrained_names():
-        directory = RunDirectory(PRETRAINED / path)
-    if not directory.path.exists():
-        raise InputError(f"{path} is no folder, and no network that ships; those are {', '.join(pretrained_names())}")
+    directory = find(path)
     return restore(directory.path, directory.config().replace(**changes))
+
+
+def find(path: str | os.PathLike[str], flag: str = "logdir") -> RunDirectory:
+    """Returns the run directory, or that of a network that ships.
+
+    Args:
+        path: see `load`.
+        flag: the flag that names it, for messages.
+
+    Raises:
+        InputError: if there is neither.
+    """
+    directory = RunDirectory(path, flag)
+    if not directory.config_file.exists() and os.fspath(path) in pretrained_names():
+        return RunDirectory(PRETRAINED / path, flag)
+    if not directory.path.exists():
+        ships = ", ".join(pretrained_names())
+        raise InputError(f"--{flag}={path} is no folder, and no network that ships; those are {ships}")
+    return directory
+
+
+def start_from(learner: Learner, path: str | os.PathLike[str]) -> None:
+    """Gives a learner the weights of a run, or of a network that ships.
+
+    Args:
+        learner: of the same architecture.
+        path: see `load`.
+
+    Raises:
+        InputError: if there is no such run, or its weights are of another architecture.
+    """
+    directory = find(path, "init_from")
+    if Checkpoints(directory.checkpoints, weights(learner), flag="init_from").restore() is None:
+        raise InputError(f"--init_from={path} holds no checkpoint")
 
 
 def restore(path: Path, config: Config) -> Run:

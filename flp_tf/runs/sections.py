@@ -24,6 +24,7 @@ class RunOptions:
     """Options of a run as such: its seed, and how it reports."""
 
     seed: int = option(0, "Seed of the initial weights and of all episodes.", least=0, most=2**31 - 1)
+    init_from: str = option("", "Run directory, or network that ships, whose weights are the initial ones.")
     log_every: int = option(50, "Outer steps between two points in TensorBoard.", least=1, incidental=True)
     eval_every: int = option(1000, "Lifetimes between two evaluations on unseen data.", least=1, incidental=True)
     eval_episodes: int = option(50, "Lifetimes of the meta-test.", least=1, incidental=True)

@@ -20,7 +20,7 @@ from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory, machine
 from flp_tf.runs.interruption import Interrupted, Interruption, Stopped
 from flp_tf.runs.progress import Display
-from flp_tf.runs.run import Run
+from flp_tf.runs.run import Run, start_from
 from flp_tf.runs.summaries import Summaries
 from flp_tf.tasks import Task
 
@@ -88,6 +88,8 @@ def meta_train(
     results.test_task(config, task)
     with strategy.scope():
         learner = learners.build(config, task)
+        if config.init_from:
+            start_from(learner, config.init_from)
         trainer = make_trainer(config, task, learner, strategy)
     lifetime.check_contracts(learner, task)
     run = Run(directory.path, config, task, learner)

@@ -1,0 +1,80 @@
+"""Meta-training that starts from a trained network, and that goes on after its end."""
+
+import json
+import re
+
+import commands
+import numpy as np
+import pytest
+from commands import TINY, contents, meta_test, refusal
+
+import flp_tf
+from flp_tf.meta.trainer import Trainer
+
+pytestmark = pytest.mark.slow
+
+
+def arrays(path, step: int) -> dict[str, np.ndarray]:
+    with np.load(path / "checkpoints" / f"ckpt-{step}.npz") as content:
+        return {name: content[name] for name in content if name != "outer/seconds"}
+
+
+def test_a_finished_run_goes_on_with_more_lifetimes(run_copy, tmp_path, monkeypatch):
+    """It ends where a run of as many lifetimes ends; its result is there when they are done, not before."""
+    there, outer_step = [], Trainer.outer_step
+
+    def watched(trainer):
+        there.append((run_copy / "result.json").exists())
+        return outer_step(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "outer_step", watched)
+        commands.run(*TINY, "--episodes=9", f"--logdir={run_copy}")
+    commands.run(*TINY, "--episodes=9", f"--logdir={tmp_path / 'whole'}")
+    assert there == [False] * 3
+    found, expected = arrays(run_copy, 9), arrays(tmp_path / "whole", 9)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert meta_test(run_copy / "result.json") == meta_test(tmp_path / "whole" / "result.json")
+    assert json.loads((run_copy / "config.json").read_text())["episodes"] == 9
+
+
+def test_a_finished_run_does_not_go_back(run_copy):
+    before = contents(run_copy)
+    assert "--episodes=5 (the run has 6)" in refusal(*TINY, "--episodes=5", f"--logdir={run_copy}")
+    assert contents(run_copy) == before
+
+
+def test_a_run_starts_from_another_s_weights(finished_run, tmp_path):
+    """With rates of 0 they stay what they are."""
+    still = [f"--{group}_rate=0" for group in ("slow", "feedback", "plasticity", "strength")]
+    arguments = (*TINY, *still, f"--init_from={finished_run.path}", "--seed=7", "--episodes=1")
+    commands.run(*arguments, f"--logdir={tmp_path / 'run'}")
+    trained, found = arrays(finished_run.path, 6), arrays(tmp_path / "run", 1)
+    names = [name for name in trained if name.startswith("learner/")]
+    assert names
+    for name in names:
+        np.testing.assert_array_equal(found[name], trained[name], err_msg=name)
+    assert flp_tf.load(tmp_path / "run").config.init_from == str(finished_run.path)
+
+
+def test_a_network_that_ships_can_be_the_start(tmp_path):
+    shape = {"network": "sine_compact", "lifetime": 10, "batch_size": 2, "query_size": 2}
+    config = flp_tf.configure(**shape, episodes=1, eval_episodes=1, jit_compile=False, slow_rate=0.0)
+    run = flp_tf.meta_train(config.replace(init_from="sine_iid_flp2"), tmp_path / "run", progress=False)
+    shipped = flp_tf.load("sine_iid_flp2").learner.network.layers["layer_0"].kernel
+    np.testing.assert_array_equal(run.learner.network.layers["layer_0"].kernel, shipped)
+
+
+@pytest.mark.parametrize(
+    "start, message",
+    [
+        ("nowhere", "--init_from=nowhere is no folder, and no network that ships; those are "),
+        ("sine_iid_flp2", "--init_from: checkpoint .* is of another architecture"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_and_no_folder_is_left(start, message, tmp_path):
+    line = refusal(*TINY, f"--init_from={start}", f"--logdir={tmp_path / 'run'}")
+    assert re.search(message, line)
+    assert not (tmp_path / "run").exists()
