@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from flp_tf import lifetime, losses
 from flp_tf.component import seeded
 from flp_tf.learners import METHODS as LEARNERS
-from flp_tf.learners import Learner
+from flp_tf.learners import FeedbackLearner, Learner
 from flp_tf.meta.estimators import Backprop, Estimate
 from flp_tf.registry import REGISTRIES, Choice
 from flp_tf.tasks import Episode
@@ -85,6 +86,25 @@ def build_learner(task: ToyTask = REGRESSION, seed: int = 0, **flags) -> Learner
         else:
             weight.assign(rng.normal(0.0, 0.5, weight.shape))
     return learner
+
+
+class Scaled(FeedbackLearner):
+    """A learner with a weight of its own and a penalty, written as a user would."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.gain = keras.Variable(1.5, dtype=DTYPE)
+
+    def predict(self, state, features):
+        return self.gain.value * super().predict(state, features)
+
+    def penalty(self):
+        return 0.1 * self.gain.value**2
+
+
+def scaled_learner(**flags) -> Scaled:
+    """Returns a `Scaled` with the network of `build_learner`."""
+    return Scaled(build_learner(**flags).network)
 
 
 def random_episode(

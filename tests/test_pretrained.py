@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import numpy_reference
 import pytest
+import tensorflow as tf
+from helpers import to_numpy, weights_by_layer
 
 import flp_tf
 from flp_tf import pretrained
@@ -14,7 +17,12 @@ from flp_tf.runs.directory import RunDirectory
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", pretrained.names())
+# Those that take long to repeat: 50 lifetimes of 400 steps of the paper's networks.
+LARGE = [name for name in pretrained.names() if "paper" in name]
+SMALL = sorted({*pretrained.names()} - {*LARGE})
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_meta_test_is_repeated(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     config = RunDirectory(pretrained.HERE / name).config()
@@ -25,6 +33,35 @@ def test_meta_test_is_repeated(name, monkeypatch):
     result = run.result()
     measured = Evaluator(run.learner, run.task)(run.config.seed, result["meta_test"]["episodes"]).meta_test()
     assert measured == pytest.approx(result["meta_test"], rel=0.01)
+
+
+def oja(rule, kernel, pre, post):
+    """Does what `numpy_reference.local_update` does, all synapses at once."""
+    assert rule == "oja"
+    return pre.T @ post - kernel * np.sum(post**2, 0)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_lifetimes_are_those_of_numpy(name, monkeypatch):
+    """The first two lifetimes of the meta-test, written out in NumPy; the stored mean is one of such lifetimes."""
+    monkeypatch.setattr(numpy_reference, "local_update", oja)
+    run = pretrained.load(name)
+    config, stored = run.config, run.result()["meta_test"]
+    assert (config.rule, config.initial, config.feedback) == ("oja", "fixed", "direct")
+    settings = {"feedback_signal": config.feedback_signal, "clamp_output": config.clamp_output}
+    settings["plasticity_scale"] = config.plasticity_scale
+    settings["hidden_plasticity_factor"] = config.hidden_plasticity_factor
+    weights = to_numpy(weights_by_layer(run.learner))
+    episodes = to_numpy(run.task.compiled_sample(tf.constant(config.seed), tf.constant(0), 2, "test"))
+    expected = []
+    for i in range(2):
+        fast = numpy_reference.lifetime(weights, episodes.support_x[:, i], episodes.support_y[:, i], **settings).fast
+        outputs = numpy_reference.forward(weights, fast, episodes.query_x[i])[-1]
+        expected.append(numpy_reference.mean_squared_error(outputs, episodes.query_y[i]))
+    measured = Evaluator(run.learner, run.task)(config.seed, 2)
+    assert measured.errors == pytest.approx(expected, rel=0.01)
+    spread = stored["stderr"] * stored["episodes"] ** 0.5
+    assert np.mean(expected) == pytest.approx(stored["mean"], abs=4 * spread / 2**0.5)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "networks").glob("*/*")), ids=lambda path: path.name)
