@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from helpers import (
     CLASSIFICATION,
-    MODES,
     REGRESSION,
     assert_close,
     gradients_by_layer,
@@ -29,6 +28,11 @@ NAMES = ("classification_oja_plastic2", "regression_oja_plastic2", "regression_o
 # Segment length and mode; 5 leaves a shorter last segment where T is 12. XLA gets two
 # equal segments, which halves the time to compile.
 ENGINES = {"plain": (lifetime.PLAIN, "graph"), "checkpointed": (5, "graph"), "compiled": ("half", "xla")}
+# Every file by the engine, and each of the other ways with one of them.
+FOUND_BY = [(name, "checkpointed") for name in NAMES]
+FOUND_BY += [("regression_oja_plastic2", "plain"), ("classification_oja_plastic2", "compiled")]
+TRACED_IN = [(name, "eager") for name in NAMES]
+TRACED_IN += [("regression_oja_plastic4", "graph"), ("classification_oja_plastic2", "xla")]
 
 
 class Golden:
@@ -93,12 +97,12 @@ class Golden:
         return tuple(self.values[f"W{i}_final"] for i in range(self.depth - self.plastic, self.depth))
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture
 def golden(request):
     return Golden(request.param)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("golden", "mode"), TRACED_IN, indirect=["golden"])
 def test_outputs_before_each_update(golden, mode):
     """Traced outputs of every inner step, and final fast weights, against the original's."""
 
@@ -110,7 +114,7 @@ def test_outputs_before_each_update(golden, mode):
     assert_close(tuple(fast[0] for fast in kernels_of(golden.learner, state)), golden.final_weights)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("golden", "engine"), FOUND_BY, indirect=["golden"])
 def test_lifetime_and_meta_gradients(golden, engine):
     """Final fast weights, query outputs, loss and all meta-gradients against the original's."""
     segment_length, mode = ENGINES[engine]
@@ -129,6 +133,7 @@ def test_lifetime_and_meta_gradients(golden, engine):
     assert_close(gradients_by_layer(learner, gradients), golden.weights(learner, "d"))
 
 
+@pytest.mark.parametrize("golden", NAMES, indirect=True)
 def test_numpy_reference(golden):
     """The NumPy reference of the other tests against the original, too."""
     weights = to_numpy(weights_by_layer(golden.learner))
