@@ -11,10 +11,13 @@ import urllib.request
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import flp_tf
+from flp_tf import learners
 from flp_tf.meta.evaluation import Evaluator
-from flp_tf.runs.training import VALIDATION_EPISODES
+from flp_tf.runs.summaries import Summaries
+from flp_tf.runs.training import VALIDATION_EPISODES, make_trainer
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +30,7 @@ SCALARS = {
     "meta_test/error_before_lifetime",
     "outer/skipped_steps",
     "outer/episodes_per_second",
-    *(f"gradient_norm/{group}" for group in GROUPS),
+    *(f"gradient_norm_log10/{group}" for group in GROUPS),
     *(f"parameter_norm/{group}" for group in GROUPS),
     *(f"beta/{layer}" for layer in LAYERS),
 }
@@ -94,8 +97,9 @@ def test_all_scalars_are_there(board):
 
 def test_query_losses_and_gradient_norms_are_means_of_those_of_training(board, finished_run):
     """Two outer steps make a point (`--log_every=2`), at the lifetimes done."""
-    for tag in ("query/loss", "query/error", *(f"gradient_norm/{group}" for group in GROUPS)):
-        rows = [row[tag.removeprefix("query/")] for row in finished_run.metrics]
+    norms = {f"gradient_norm_log10/{group}": f"gradient_norm/{group}" for group in GROUPS}
+    for tag, name in ({"query/loss": "loss", "query/error": "error"} | norms).items():
+        rows = [np.log10(row[name]) if tag in norms else row[name] for row in finished_run.metrics]
         expected = {step: np.mean(rows[step - 2 : step]) for step in (2, 4, 6)}
         assert board.scalars(tag) == pytest.approx(expected, rel=1e-6), tag
         assert len(set(rows)) == 6
@@ -153,6 +157,33 @@ def test_hyperparameters(board):
     assert group["hparams"]["slow_rate"] == pytest.approx(0.01)
     assert group["hparams"]["num_plastic_layers"] == 2
     assert group["hparams"]["continual"] is True
+    metrics = {metric["name"]["tag"]: metric["value"] for metric in group["metricValues"]}
+    assert metrics["meta_test/error"] == pytest.approx(board.scalars("meta_test/error")[6])
+
+
+def test_what_the_run_is_stands_there_as_text(board):
+    (text,) = board.get("plugin/text/text", run=".", tag="run")
+    assert "flp(2) on sine, continual" in text["text"]
+    for cell in ("--slow_rate", "0.01", "--recipe", "paper"):
+        assert cell in text["text"]
+
+
+def test_share_of_clipped_steps(tmp_path):
+    """One meta-gradient of 1e12 moves the logarithm of the norm, and one step of four is clipped."""
+    config = flp_tf.configure(task="sine", network="8-8", clip_norm=1.0, log_every=4, episodes=4)
+    task = config.make_task()
+    trainer = make_trainer(config, task, learners.build(config, task))
+    summaries = Summaries(tmp_path, trainer, config)
+    summaries.open(restored=False)
+    for step, norm in enumerate((0.1, 0.0, 1e12, 0.1), start=1):
+        trainer.variables["outer/steps"].assign(step)
+        norms = {f"gradient_norm/{group}": norm for group in trainer.optimizers.groups}
+        summaries.record({"loss": 1.0, "error": 1.0, **norms}, 1.0)
+    summaries.flush()
+    accumulator = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
+    found = {tag: tf.make_ndarray(accumulator.Tensors(tag)[0].tensor_proto) for tag in accumulator.Tags()["tensors"]}
+    assert found["clipped/slow"] == 0.25
+    assert found["gradient_norm_log10/slow"] == pytest.approx((-1 + 12 - 1) / 3)
 
 
 def test_picture_of_an_episode(board):

@@ -16,6 +16,7 @@ from flp_tf import lifetime
 from flp_tf.meta.evaluation import Evaluation
 from flp_tf.meta.trainer import Trainer
 from flp_tf.runs.config import Config
+from flp_tf.runs.results import title
 from flp_tf.tasks import Task
 
 # What the names of a run's own event files end with.
@@ -42,9 +43,11 @@ class Summaries:
         self.writer = tf.summary.create_noop_writer()
         self.draws = _overrides_draw(trainer.task)
         self.seconds: list[float] = []
-        # Sum and number of the finite values of each metric since the last point.
-        norms = [f"gradient_norm/{group}" for group in trainer.optimizers.groups]
-        self._sums = {name: tf.Variable([0.0, 0.0], False, dtype=tf.float64) for name in ("loss", "error", *norms)}
+        # Sum and number of the finite values of each mean since the last point.
+        groups, clips = trainer.optimizers.groups, trainer.outer.clip_norm > 0
+        names = ["query/loss", "query/error", *(f"gradient_norm_log10/{group}" for group in groups)]
+        names += [f"clipped/{group}" for group in groups if clips]
+        self._sums = {name: tf.Variable([0.0, 0.0], False, dtype=tf.float64) for name in names}
 
     @property
     def variables(self) -> dict[str, tf.Variable]:
@@ -63,30 +66,58 @@ class Summaries:
         purge(self.folder, self.trainer.episodes if restored else -1)
         self.writer = tf.summary.create_file_writer(str(self.folder), filename_suffix=SUFFIX)
         if self.trainer.step == 0:
-            fields = self.config.to_dict().items()
-            values = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in fields}
-            with self.writer.as_default(step=0):
-                hparams.hparams(values)
+            self._describe()
+
+    def _describe(self) -> None:
+        """Writes what the run is: its flags as a text, and as hyperparameters with the errors as metrics."""
+        fields = self.config.to_dict().items()
+        values = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in fields}
+        rows = [f"| `--{flag}` | {value} |" for flag, value in values.items()]
+        metrics = [
+            hparams.Metric("meta_test/error", display_name=f"error on unseen episodes ({self.trainer.task.unit})"),
+            hparams.Metric("query/loss", display_name="query loss"),
+        ]
+        with self.writer.as_default(step=0):
+            tf.summary.text(
+                "run", "\n".join([f"**{title(self.config)}**", "", "| flag | value |", "| --- | --- |", *rows])
+            )
+            hparams.hparams_config(hparams=[hparams.HParam(name) for name in values], metrics=metrics)
+            hparams.hparams(values)
 
     def record(self, metrics: Mapping[str, float], seconds: float) -> None:
-        """Takes one outer step's metrics; writes their means every `--log_every` steps, and at the last."""
-        for name, sums in self._sums.items():
-            if np.isfinite(metrics[name]):
-                sums.assign_add([metrics[name], 1.0])
+        """Takes one outer step's metrics; writes their means every `--log_every` steps, and at the last.
+
+        Norms of meta-gradients differ by orders of magnitude, so the mean is that of their
+        logarithms, and beside it stands the share of steps in which they were clipped.
+        """
+        for name, value in self._seen(metrics).items():
+            if np.isfinite(value):
+                self._sums[name].assign_add([value, 1.0])
         self.seconds.append(seconds)
         if self.trainer.step % self.config.log_every and self.trainer.step < self.trainer.steps:
             return
         with self.writer.as_default(step=self.trainer.episodes):
             for name, sums in self._sums.items():
                 total, count = sums.numpy()
-                tag = name if "/" in name else f"query/{name}"
-                tf.summary.scalar(tag, total / count if count else np.nan)
+                tf.summary.scalar(name, total / count if count else np.nan)
                 sums.assign([0.0, 0.0])
             tf.summary.scalar("outer/skipped_steps", self.trainer.skipped)
             # The median leaves compilation out.
             tf.summary.scalar("outer/episodes_per_second", self.config.meta_batch / float(np.median(self.seconds)))
             self._weights()
         self.seconds = []
+
+    def _seen(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Returns the values of one outer step whose means are written, by name."""
+        values = {"query/loss": metrics["loss"], "query/error": metrics["error"]}
+        clip_norm = self.trainer.outer.clip_norm
+        for group in self.trainer.optimizers.groups:
+            norm = metrics[f"gradient_norm/{group}"]
+            # A norm of 0 has no logarithm: it is no point.
+            values[f"gradient_norm_log10/{group}"] = np.log10(norm) if norm > 0 else np.nan
+            if clip_norm:
+                values[f"clipped/{group}"] = float(norm > clip_norm) if np.isfinite(norm) else np.nan
+        return values
 
     def _weights(self) -> None:
         for group, weights in self.trainer.optimizers.groups.items():
