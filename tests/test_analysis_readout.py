@@ -8,6 +8,8 @@ from analysis_runs import LIFETIMES, column, mean_and_error
 
 from flp_tf.analysis import readout
 
+pytestmark = pytest.mark.slow
+
 
 def test_least_squares_is_numpys():
     rng = np.random.default_rng(0)

@@ -27,6 +27,8 @@ from flp_tf.networks import Network, build, parse
 from flp_tf.plasticity import RULES
 from flp_tf.tasks import Sine
 
+pytestmark = pytest.mark.slow
+
 # What a user's data are: float64 even where the network computes in float32.
 TYPES = ("float32", "float64")
 # Every learner, and every type: what becomes of an array does not depend on the learner.

@@ -13,6 +13,8 @@ from flp_tf.networks import build
 from flp_tf.registry import Choice, Registry
 from flp_tf.tasks import SPLITS, Classification
 
+pytestmark = pytest.mark.slow
+
 SIZE, CLASSES, DRAWINGS = 3, {"train": 9, "validation": 5, "test": 6}, 8
 FIRST = {"train": 0, "validation": 50, "test": 100}
 

@@ -11,6 +11,8 @@ from flp_tf.errors import ContractError
 from flp_tf.learners import METHODS, FeedbackLearner
 from flp_tf.lifetime import check_contracts
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "task": "sine",
     "num_sines": 2,

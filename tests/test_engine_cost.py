@@ -6,11 +6,14 @@ import subprocess
 import sys
 
 import commands
+import pytest
 import tensorflow as tf
 from helpers import meta_gradient, newborn_learner
 
 from flp_tf import lifetime
 from flp_tf.tasks import TASKS
+
+pytestmark = pytest.mark.slow
 
 
 def count_operations(meta_batch: int) -> int:

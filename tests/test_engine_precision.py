@@ -7,6 +7,8 @@ from helpers import in_order, meta_gradient
 
 from flp_tf import learners, lifetime, pretrained
 
+pytestmark = pytest.mark.slow
+
 
 def gradients_of(learner, task, episode, segment_length, jit_compile=True) -> np.ndarray:
     """Returns all meta-gradients of an episode, in a row."""

@@ -23,6 +23,8 @@ from flp_tf.meta.devices import compiled_estimate
 from flp_tf.meta.estimators import ESTIMATORS, Backprop, Estimate
 from flp_tf.meta.options import Engine
 
+pytestmark = pytest.mark.slow
+
 SEED = tf.constant([1, 2])
 PLAIN = Engine(jit_compile=False)
 

@@ -18,6 +18,8 @@ from flp_tf.meta.estimators import Backprop
 from flp_tf.networks import build, parse
 from flp_tf.tasks import Episode
 
+pytestmark = pytest.mark.slow
+
 WAYS = 3
 STRIDES = (2, 1)
 NETWORK = "c3s2-c4-6"

@@ -14,6 +14,8 @@ from flp_tf.errors import InputError
 from flp_tf.meta.evaluation import Evaluator
 from flp_tf.runs.directory import RunDirectory
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
