@@ -39,6 +39,7 @@ def option(
     most: float = math.inf,
     incidental: bool = False,
     extensible: bool = False,
+    excludes: str = "",
 ) -> Any:
     """Returns a field of an `Options` dataclass.
 
@@ -51,9 +52,11 @@ def option(
         incidental: whether the option leaves what is learned as it is (how often to
             evaluate, where data lie), so that it may differ when a run goes on.
         extensible: whether a run may go on with a larger value.
+        excludes: an option of the same component that says the same in another way; where
+            this one is given, a recipe's value of that one is not used.
     """
     metadata = {"help": text, "legal": legal, "least": least, "most": most}
-    metadata |= {"incidental": incidental, "extensible": extensible}
+    metadata |= {"incidental": incidental, "extensible": extensible, "excludes": excludes}
     return dataclasses.field(default=default, metadata=metadata)
 
 

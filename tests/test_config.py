@@ -246,8 +246,8 @@ def test_feature_reuse_has_one_plastic_layer():
 def test_phases():
     """A curriculum's parts start where the ones before end; the last is the run itself."""
     config = configure(curriculum="40:2000,100:4000")
-    assert [tuple(phase) for phase in config.phases()] == [(0, 40), (2000, 100), (6000, 0)]
-    assert [tuple(phase) for phase in configure().phases()] == [(0, 0)]
+    assert [tuple(phase) for phase in config.phases()] == [(0, 40, 0), (2000, 100, 0), (6000, 0, 100)]
+    assert [tuple(phase) for phase in configure().phases()] == [(0, 0, 100)]
 
 
 @pytest.mark.parametrize(
