@@ -32,7 +32,7 @@ def test_registered_components_have_flags_and_help(monkeypatch, capsys):
     line = read(["--task=tilted", "--tilt=2", "--lifetime=20"])
     config = resolve(line.given)
     assert config.tilt == 2.0 and config.make_task().tilt == 2.0 and config.make_task().steps == 20
-    assert config.network == "sine_paper", "the recipe of Sine"
+    assert config.network == "sine_compact", "the recipe of Sine"
     with pytest.raises(InputError, match="^--tilt does not go with --task=sine; it goes with --task=tilted$"):
         resolve(read(["--tilt=2"]).given)
     commands.run("--help")

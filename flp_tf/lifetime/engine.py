@@ -58,7 +58,7 @@ def run(
         state: to start from; the learner's initial state by default.
         segment_length: inner steps between two kept states. `AUTO` takes about sqrt(T),
             or the whole lifetime if that is small. `PLAIN` leaves the gradient to
-            TensorFlow, which keeps everything.
+            TensorFlow, which keeps everything; without a gradient it keeps the state alone.
         trace: `trace(t, state, features, y, new_state)` returns tensors to record at
             step t. A traced lifetime is a plain one.
         encode: maps inputs to features; `learner.encode` by default, `tf.identity` for
@@ -77,12 +77,13 @@ def run(
         state = learner.initial_state(_seeds(episode, support_x.shape[1]))
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     steps = support_x.shape[0]
-    if encode is not None or trace is not None or segment_length == PLAIN or hoists_trunk(learner, support_x):
+    if encode is not None or trace is not None or hoists_trunk(learner, support_x):
         inputs, encode = (encode or learner.encode)(support_x), tf.identity
     else:
         inputs, encode = support_x, learner.encode
     if trace is not None or segment_length == PLAIN:
-        return _plain(learner.learn, state, inputs, support_y, trace)
+        learn = learner.learn if encode is tf.identity else lambda state, x, y: learner.learn(state, encode(x), y)
+        return _plain(learn, state, inputs, support_y, trace)
     if segment_length == AUTO:
         segment_length = steps if steps * _bytes(state) <= KEPT_BYTES else automatic_segment_length(steps)
     length = min(segment_length, steps)
