@@ -32,7 +32,7 @@ def test_values_come_from_the_task_s_recipe(task, recipe):
     for flag, value in recipes.values(recipe or "fast", TASKS[task]).items():
         assert getattr(config, flag, value) == value
     assert config.num_plastic_layers == 2
-    own = {"episodes": 3, "query_size": 7, "plasticity_scale": 0.5}
+    own = {"episodes": 4, "query_size": 7, "plasticity_scale": 0.5}
     assert config.replace(**own) == configure(task=task, recipe=config.recipe, **own)
     assert [getattr(configure(task=task, **own), flag) for flag in own] == list(own.values())
 
@@ -78,7 +78,7 @@ def test_recipes_along_the_classes_of_a_task(monkeypatch):
 
 def test_recipe_values_that_no_component_has_are_not_used():
     assert not hasattr(configure(method="oml"), "plasticity_scale")
-    assert configure(method="oml").inner_rate == 0.003 and configure(task="omniglot", method="oml").inner_rate == 0.01
+    assert configure(method="oml").inner_rate == 0.003 and configure(task="omniglot", method="oml").inner_rate == 0.1
 
 
 def test_every_value_of_the_recipe_is_one_of_an_option():
@@ -252,7 +252,7 @@ def test_feature_reuse_has_one_plastic_layer():
 
 def test_phases():
     """A curriculum's parts start where the ones before end; the last is the run itself."""
-    config = configure(curriculum="40:2000,100:4000")
+    config = configure(curriculum="40:2000,100:4000", episodes=6000)
     assert [tuple(phase) for phase in config.phases()] == [(0, 40, 0), (2000, 100, 0), (6000, 0, 100)]
     assert [tuple(phase) for phase in configure(recipe="paper").phases()] == [(0, 0, 100)]
 

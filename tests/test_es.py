@@ -17,13 +17,13 @@ PLASTIC = {"plasticity_scale": 0.02, "plasticity_init": 1.0, "output_plasticity_
 
 
 def setting(**flags):
-    """Returns learner, task and an episode of two lifetimes; every meta-learned weight is random."""
+    """Returns learner, task and an episode of two lifetimes; most meta-learned weights are random."""
     config = flp_tf.configure(**SMALL | (PLASTIC if flags.get("method") != "gradient" else {}) | flags)
     task = config.make_task()
     learner = learners.build(config, task)
     rng = np.random.default_rng(0)
     for path, weight in learner.trainable.items():
-        if not path.endswith("plasticity"):
+        if not path.endswith("plasticity") and "initial" not in path:
             weight.assign(weight + rng.normal(0, 0.2, weight.shape))
     return learner, task, task.sample(0, 0, 2, "train")
 
