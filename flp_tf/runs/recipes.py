@@ -15,7 +15,7 @@ from typing import Any
 
 from flp_tf.component import GROUPS
 from flp_tf.registry import Registry
-from flp_tf.tasks import Classification, MiniImagenet, Omniglot, Sine, Task
+from flp_tf.tasks import Classification, Imitation, MiniImagenet, Omniglot, Sine, Task
 
 Recipe = Mapping[type, Mapping[str, Any]]
 
@@ -76,6 +76,14 @@ FAST: Recipe = {
         "curriculum": "25%:43%,50%:36%",
         "episodes": 4_000,
         "plasticity_scale": 1e-3,
+    },
+    Imitation: {
+        "network": "128-128-128",
+        "slow_optimizer": "muon",
+        "slow_rate": 3e-3,
+        "episodes": 10_000,
+        "plasticity_scale": 1e-2,
+        "output_plasticity_init": 3.0,
     },
     Classification: {
         **PAPER[Classification],
