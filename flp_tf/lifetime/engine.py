@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from flp_tf.errors import InputError
 from flp_tf.learners.base import Learner
 from flp_tf.lifetime.loop import arrays_like, run_steps, specs, stack
 from flp_tf.lifetime.pure import PureStep
@@ -68,11 +69,13 @@ def run(
         The final state, and the traces.
 
     Raises:
+        InputError: if support data and targets do not fit each other, or `segment_length` is none.
         ContractError: if `learn` returns a state of other structure, shapes or types than
             it was given, or is no pure function: if it assigns a variable, or draws random
             numbers without a seed from its arguments.
     """
     support_x, support_y = (_tensor(part, learner) for part in episode[:2])
+    _check(support_x, support_y, segment_length)
     if state is None:
         state = learner.initial_state(_seeds(episode, support_x.shape[1]))
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
@@ -96,6 +99,17 @@ def run(
     return Lifetime(state)
 
 
+def _check(support_x: tf.Tensor, support_y: tf.Tensor, segment_length: int) -> None:
+    """Raises InputError unless the data are some steps of as many inputs as targets, and the length is one."""
+    if not support_x.shape[0] or support_x.shape[:3] != support_y.shape[:3]:
+        raise InputError(
+            f"support_x has shape {support_x.shape} and support_y {support_y.shape}; legal are one or more steps, "
+            "[steps, lifetimes, batch, ...], alike in both"
+        )
+    if segment_length < PLAIN:
+        raise InputError(f"segment_length={segment_length} is too small; legal are {PLAIN}, {AUTO} and lengths")
+
+
 def query(learner: Learner, state: Any, episode: Episode, encode: Callable | None = None) -> tf.Tensor:
     """Returns the outputs for an episode's query `[lifetimes, examples, outputs]`; see `run`."""
     return learner.predict(state, (encode or learner.encode)(_tensor(episode.query_x, learner)))
@@ -113,8 +127,8 @@ def hoists_trunk(learner: Learner, x: tf.Tensor) -> bool:
 
 
 def _features(learner: Learner, x: tf.Tensor) -> tf.TensorSpec:
-    """Returns the shape and type of the features of `x [lifetimes, batch, ...]`."""
-    return tf.TensorSpec(x.shape[:2] + learner.network.feature_shape, learner.network.compute_dtype)
+    """Returns the shape and type of `encode(x)`, without running it."""
+    return specs(tf.function(learner.encode, autograph=False).get_concrete_function(specs(x)).structured_outputs)
 
 
 def _tensor(data: Any, learner: Learner) -> tf.Tensor:

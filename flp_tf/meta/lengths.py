@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 
-from flp_tf.errors import InputError
+from flp_tf.errors import ContractError, InputError
 from flp_tf.meta.options import OuterLoop, Phase, phases
 from flp_tf.tasks.base import Task
 
@@ -76,6 +76,9 @@ def _draw(seed: int, step: int, choices: int) -> int:
 
 def _with_lifetime(task: Task, length: int, flag: str) -> Task:
     try:
-        return task.with_lifetime(length)
+        found = task.with_lifetime(length)
     except InputError as error:
         raise InputError(f"--{flag} with lifetimes of {length}: {error}") from None
+    if found.steps != length:
+        raise ContractError(f"{type(task).__name__}.with_lifetime({length}) returned a task of {found.steps} steps")
+    return found

@@ -245,8 +245,9 @@ class Config:
         Files of flp_tf 0.1, which held the options of all components, are converted.
 
         Raises:
-            InputError: if a field is unknown, missing or of the wrong type, or the file is
-                of a newer flp_tf.
+            InputError: if a field is unknown or of the wrong type, task or method is
+                missing, or the file is of a newer flp_tf. Other missing fields are those of
+                `configure`.
         """
         values = legacy.converted(values)
         for flag in slots():
