@@ -39,7 +39,7 @@ def test_registered_components_have_flags_and_help(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "Task: tilted:\n  --tilt: Slope that is added. A number. Default: 0.5." in out
     assert "Task: sine, tilted:" in out
-    assert "One of: sine, omniglot, mini_imagenet, tilted." in " ".join(out.split())
+    assert "One of: sine, omniglot, mini_imagenet, imitation, tilted." in " ".join(out.split())
 
 
 PLUGIN = """

@@ -87,7 +87,6 @@ FAST: Recipe = {
     },
     Classification: {
         **PAPER[Classification],
-        "meta_batch": 2,
         "episodes": 24_000,
         "plasticity_scale": 1.0,
         "hidden_plasticity_factor": 1.0,
