@@ -2,14 +2,20 @@
 
 import contextlib
 import copy
+import inspect
 import random
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+from flp_tf.errors import ContractError
+
 # Groups of meta-learned weights, each with an outer optimizer and a rate of its own.
 GROUPS = ("slow", "feedback", "plasticity", "strength", "rule", "initial")
+
+# Arguments of every Keras layer, which configurations and copies have anyway.
+OF_LAYERS = ("name", "trainable", "dtype")
 
 # Whether a kernel's plasticity, or spread, has an entry per synapse, (postsynaptic) neuron or layer.
 GRANULARITIES = ("per_synapse", "per_neuron", "per_layer")
@@ -38,7 +44,7 @@ class Component(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments in the serializable form of Keras."""
-        arguments = {name: keras.saving.serialize_keras_object(value) for name, value in self.arguments().items()}
+        arguments = {name: keras.saving.serialize_keras_object(value) for name, value in _arguments(self).items()}
         return {"name": self.name, "trainable": self.trainable, "dtype": _policy(self), **arguments}
 
     @classmethod
@@ -48,7 +54,7 @@ class Component(keras.layers.Layer):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Component":
         """Returns a copy with weights of its own."""
-        arguments = copy.deepcopy(self.arguments(), memo)
+        arguments = copy.deepcopy(_arguments(self), memo)
         twin = type(self)(**arguments, name=self.name, trainable=self.trainable, dtype=_policy(self))
         memo[id(self)] = twin
         if self.built and not twin.built:
@@ -58,6 +64,27 @@ class Component(keras.layers.Layer):
             theirs[path].assign(variable)
             theirs[path].trainable = variable.trainable
         return twin
+
+
+def _arguments(component: Component) -> dict[str, Any]:
+    """Returns the constructor's arguments: those of `arguments`, and attributes that have the name of a parameter.
+
+    Raises:
+        ContractError: if a parameter of the constructor is neither, so that a copy would not have its value.
+    """
+    found = dict(component.arguments())
+    if type(component).__init__ is keras.layers.Layer.__init__:
+        return found
+    for name, parameter in inspect.signature(type(component).__init__).parameters.items():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name in ("self", *found, *OF_LAYERS):
+            continue
+        if name not in vars(component):
+            raise ContractError(
+                f"{type(component).__name__} keeps its constructor's argument {name} nowhere that copies find it; "
+                f"set self.{name}, or define arguments()"
+            )
+        found[name] = vars(component)[name]
+    return found
 
 
 def make_serializable(part: Any) -> None:

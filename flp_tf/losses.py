@@ -1,4 +1,4 @@
-"""Losses and errors: one number a lifetime, whatever stands before it."""
+"""Losses and errors: one number per lifetime, whatever stands before it."""
 
 import tensorflow as tf
 

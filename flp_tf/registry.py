@@ -12,12 +12,13 @@ A new component is one file and one line: `@RULES.register("covariance")`.
 """
 
 import dataclasses
+import inspect
 import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from flp_tf.errors import InputError
+from flp_tf.errors import ContractError, InputError
 
 T = TypeVar("T")
 # TensorFlow counts in int32 and computes in float32: what is beyond them wraps round, or becomes infinite.
@@ -39,6 +40,7 @@ def option(
     most: float = math.inf,
     incidental: bool = False,
     extensible: bool = False,
+    excludes: str = "",
 ) -> Any:
     """Returns a field of an `Options` dataclass.
 
@@ -51,9 +53,11 @@ def option(
         incidental: whether the option leaves what is learned as it is (how often to
             evaluate, where data lie), so that it may differ when a run goes on.
         extensible: whether a run may go on with a larger value.
+        excludes: an option of the same component that says the same in another way; where
+            this one is given, a recipe's value of that one is not used.
     """
     metadata = {"help": text, "legal": legal, "least": least, "most": most}
-    metadata |= {"incidental": incidental, "extensible": extensible}
+    metadata |= {"incidental": incidental, "extensible": extensible, "excludes": excludes}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -134,9 +138,24 @@ class Choice(NamedTuple):
     options: Any = NoOptions()
 
     def __call__(self, **context: Any) -> Any:
-        """Returns `component(**context, **options)`."""
+        """Returns `component(**context, **options)`.
+
+        Raises:
+            ContractError: if the component does not take these arguments.
+        """
         fields = {field.name: getattr(self.options, field.name) for field in dataclasses.fields(self.options)}
+        try:
+            inspect.signature(self.component).bind(**context, **fields)
+        except TypeError as error:
+            name = getattr(self.component, "__name__", repr(self.component))
+            raise ContractError(f"{name} cannot be made of {', '.join(context | fields)}: {error}") from None
         return self.component(**context, **fields)
+
+
+def _source(component: Any) -> tuple:
+    """Returns where a component is defined; one that has no name of its own is another every time."""
+    name = getattr(component, "__qualname__", None)
+    return (component.__module__, name) if name and "<lambda>" not in name else (id(component),)
 
 
 class Registry(Mapping[str, Any]):
@@ -168,20 +187,22 @@ class Registry(Mapping[str, Any]):
         self.flag, self.default, self.text, self.prefix = flag, default, text, prefix
         self._options, self._adapt = options, adapt
         self._components: dict[str, Any] = {}
+        self._sources: dict[str, tuple] = {}
         REGISTRIES[flag] = self
 
     def register(self, name: str) -> Callable[[T], T]:
         """Returns a decorator that registers its argument as `name`.
 
+        A function or class that is defined again, as in a cell of a notebook, takes its own place.
+
         Raises:
-            InputError: if the name is taken, or an option of the same flag has another type.
+            InputError: if the name is taken by another, or an option of the same flag has another type.
         """
 
         def add(component: T) -> T:
-            if name in self._components:
+            if name in self._components and self._sources.get(name) != _source(component):
                 raise InputError(f"--{self.flag}={name} is registered already")
-            adapted = self._adapt(component)
-            self._components[name] = adapted
+            self._components[name], self._sources[name] = self._adapt(component), _source(component)
             return component
 
         return add

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 # A run of a few seconds in which everything moves: weights, fast weights, plasticity.
 TINY = (
+    "--recipe=paper",
     "--task=sine",
     "--continual",
     "--num_sines=2",

@@ -9,7 +9,6 @@ from helpers import build_learner
 import flp_tf
 from flp_tf import learners
 from flp_tf.meta.averaging import Average
-from flp_tf.meta.optimizers import OPTIMIZERS
 from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.training import make_trainer
 
@@ -24,7 +23,7 @@ CONFIG = {
     "query_size": 4,
     "episodes": 6,
     "slow_rate": 0.01,
-    "slow_optimizer": "muon" if "muon" in OPTIMIZERS else "adamw",
+    "slow_optimizer": "muon",
     "feedback_optimizer": "adamw",
     "plasticity_optimizer": "lion",
     "weight_decay": 0.1,

@@ -101,7 +101,7 @@ def test_help_explains_every_flag_and_nothing_else_is_printed():
         assert name in text
     assert f"One of: {', '.join(REGISTRIES['method'])}" in text
     assert "--flagfile=flags/quick.cfg" in text
-    assert "Default: 400." in text and "0.0001 (sine); 0.1 (omniglot, mini_imagenet)" in text
+    assert "Default: 400." in text and "0.001 (sine); 1.0 (omniglot, mini_imagenet)" in text
     assert err == ""
 
 
@@ -267,7 +267,7 @@ def test_flags_that_an_analysis_does_not_have_are_refused(arguments, parts, run_
 
 def test_analysis_of_a_folder_that_is_not_there_makes_none(tmp_path):
     line = refusal("--mode=analyze", "--analysis=readout", f"--logdir={tmp_path / 'run'}")
-    assert f"--logdir={tmp_path / 'run'} holds no run" in line
+    assert f"--logdir={tmp_path / 'run'} is no folder" in line
     assert not list(tmp_path.iterdir())
 
 

@@ -24,20 +24,27 @@ BOUNDED_BELOW = [(place, given) for place, given in OPTIONS if place.field.metad
 FLOATS = [(place, given) for place, given in OPTIONS if place.kind is float]
 
 
+@pytest.mark.parametrize("recipe", [*RECIPES, None])
 @pytest.mark.parametrize("task", TASKS)
-def test_values_come_from_the_task_s_recipe(task):
+def test_values_come_from_the_task_s_recipe(task, recipe):
     """What is not said comes from the recipe, and what is said stays."""
-    config = configure(task=task)
-    for flag, value in recipes.values("paper", TASKS[task]).items():
+    config = configure(task=task) if recipe is None else configure(task=task, recipe=recipe)
+    for flag, value in recipes.values(recipe or "fast", TASKS[task]).items():
         assert getattr(config, flag, value) == value
     assert config.num_plastic_layers == 2
-    own = {"episodes": 3, "query_size": 7, "plasticity_scale": 0.5}
-    assert config.replace(**own) == configure(task=task, **own)
+    own = {"episodes": 4, "query_size": 7, "plasticity_scale": 0.5}
+    assert config.replace(**own) == configure(task=task, recipe=config.recipe, **own)
     assert [getattr(configure(task=task, **own), flag) for flag in own] == list(own.values())
 
 
-def test_the_paper_is_the_default():
-    config = configure()
+def test_lifetimes_take_the_place_of_a_recipe_s_curriculum():
+    assert configure().curriculum and not configure(lifetimes=(40, 400)).curriculum
+    with pytest.raises(InputError, match="^--curriculum=40:2 does not go with --lifetimes=40,400"):
+        configure(lifetimes=(40, 400), curriculum="40:2")
+
+
+def test_the_procedure_of_the_paper():
+    config = configure(recipe="paper")
     assert (config.task, config.method, config.episodes, config.lifetime) == ("sine", "flp", 20_000, 400)
     assert (config.batch_size, config.num_sines, config.network) == (32, 10, "sine_paper")
     assert (config.rule, config.granularity, config.feedback_signal, config.clamp_output) == (
@@ -71,7 +78,7 @@ def test_recipes_along_the_classes_of_a_task(monkeypatch):
 
 def test_recipe_values_that_no_component_has_are_not_used():
     assert not hasattr(configure(method="oml"), "plasticity_scale")
-    assert configure(method="oml").inner_rate == 0.003 and configure(task="omniglot", method="oml").inner_rate == 0.01
+    assert configure(method="oml").inner_rate == 0.003 and configure(task="omniglot", method="oml").inner_rate == 0.1
 
 
 def test_every_value_of_the_recipe_is_one_of_an_option():
@@ -245,9 +252,9 @@ def test_feature_reuse_has_one_plastic_layer():
 
 def test_phases():
     """A curriculum's parts start where the ones before end; the last is the run itself."""
-    config = configure(curriculum="40:2000,100:4000")
-    assert [tuple(phase) for phase in config.phases()] == [(0, 40), (2000, 100), (6000, 0)]
-    assert [tuple(phase) for phase in configure().phases()] == [(0, 0)]
+    config = configure(curriculum="40:2000,100:4000", episodes=6000)
+    assert [tuple(phase) for phase in config.phases()] == [(0, 40, 0), (2000, 100, 0), (6000, 0, 100)]
+    assert [tuple(phase) for phase in configure(recipe="paper").phases()] == [(0, 0, 100)]
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_outputs_of_another_shape_are_refused():
 
     learner, task = of_class(Wide)
     size, outputs = task.query_examples, task.num_outputs
-    expected = f"Wide.predict returned shape (1, {size}, {2 * outputs}); expected [1, {size}, {outputs}]"
+    expected = f"Wide.predict returned shape [2, {size}, {2 * outputs}]; expected [2, {size}, {outputs}]"
     assert message_of(learner, task) == expected
 
 
@@ -221,3 +221,44 @@ def test_a_refused_learner_leaves_no_folder(cls, tmp_path):
     with pytest.raises(ContractError, match="hidden_gain"):
         flp_tf.meta_train(config, tmp_path / "run", progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_draws_from_hidden_states_are_refused_everywhere():
+    class First(FeedbackLearner):
+        def initial_state(self, seeds=None):
+            state = super().initial_state(seeds)
+            return tf.nest.map_structure(lambda part: part + tf.random.normal(part.shape), state)
+
+    class Last(FeedbackLearner):
+        def predict(self, state, features):
+            outputs = super().predict(state, features)
+            return outputs + tf.random.normal(tf.shape(outputs))
+
+    for method in (First, Last):
+        assert message_of(*of_class(method)).startswith(f"{method.__name__} is no pure function: it runs Random")
+    learner, task = of_class(FeedbackLearner)
+    sample = task.sample_lifetime
+    task.sample_lifetime = lambda seed, split: sample(tf.random.uniform([2], maxval=9, dtype=tf.int32), split)
+    assert "Sine.sample_lifetime is no pure function: it runs RandomUniformInt" in message_of(learner, task)
+
+
+def test_states_without_an_axis_of_lifetimes_are_refused():
+    class Counting(FeedbackLearner):
+        def initial_state(self, seeds=None):
+            return {**super().initial_state(seeds), "count": tf.constant(0)}
+
+    assert "Counting.initial_state returned a tensor of shape () for 2 lifetimes" in message_of(*of_class(Counting))
+
+
+def test_a_step_that_returns_nothing_is_refused():
+    class Silent(FeedbackLearner):
+        def learn(self, state, features, y):
+            super().learn(state, features, y)
+
+    assert "and returned None" in message_of(*of_class(Silent))
+
+
+def test_errors_by_concept_have_their_shape():
+    learner, task = of_class(FeedbackLearner)
+    task.concept_errors = lambda outputs, y: tf.zeros([7])
+    assert "Sine.concept_errors returned shape [7]; expected [2, 2]" in message_of(learner, task)

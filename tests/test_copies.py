@@ -11,11 +11,12 @@ from helpers import METHODS, assert_close, build_learner, kernels_of, random_epi
 from own_components import DenseInside, Shifted, Weighted, small_network
 
 from flp_tf.component import Component, named_variables
+from flp_tf.errors import ContractError
 from flp_tf.feedback import DirectFeedback
 from flp_tf.layers import PlasticConv2D, PlasticDense
 from flp_tf.learners import FeedbackLearner
 from flp_tf.networks import Network
-from flp_tf.plasticity import oja
+from flp_tf.plasticity import Rule, oja
 
 
 def decay(kernel, pre, post):
@@ -190,3 +191,26 @@ def test_copy_of_a_learner_with_a_weight_of_its_own():
 
 def test_component_without_arguments():
     assert Component(name="plain").get_config() == {"name": "plain", "trainable": True, "dtype": "float32"}
+
+
+class Kept(Rule):
+    """A rule whose option is an attribute, without `arguments`."""
+
+    def __init__(self, decay=0.1, **kwargs):
+        super().__init__(**kwargs)
+        self.decay = decay
+
+
+class Lost(Rule):
+    """A rule whose option no copy can find."""
+
+    def __init__(self, decay=0.1, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = -decay
+
+
+def test_options_are_found_in_attributes_or_the_copy_is_refused():
+    assert copy.deepcopy(Kept(5.0)).decay == 5.0 and Kept.from_config(Kept(5.0).get_config()).decay == 5.0
+    for made in (copy.deepcopy, Lost.get_config):
+        with pytest.raises(ContractError, match="Lost keeps its constructor's argument decay nowhere"):
+            made(Lost(5.0))

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = (
+    "--recipe=paper",
     "--task=sine",
     "--continual",
     "--num_sines=2",

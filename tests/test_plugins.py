@@ -32,14 +32,14 @@ def test_registered_components_have_flags_and_help(monkeypatch, capsys):
     line = read(["--task=tilted", "--tilt=2", "--lifetime=20"])
     config = resolve(line.given)
     assert config.tilt == 2.0 and config.make_task().tilt == 2.0 and config.make_task().steps == 20
-    assert config.network == "sine_paper", "the recipe of Sine"
+    assert config.network == "sine_compact", "the recipe of Sine"
     with pytest.raises(InputError, match="^--tilt does not go with --task=sine; it goes with --task=tilted$"):
         resolve(read(["--tilt=2"]).given)
     commands.run("--help")
     out = capsys.readouterr().out
     assert "Task: tilted:\n  --tilt: Slope that is added. A number. Default: 0.5." in out
     assert "Task: sine, tilted:" in out
-    assert "One of: sine, omniglot, mini_imagenet, tilted." in " ".join(out.split())
+    assert "One of: sine, omniglot, mini_imagenet, imitation, tilted." in " ".join(out.split())
 
 
 PLUGIN = """

@@ -10,7 +10,7 @@ from flp_tf.meta.lengths import Lengths
 from flp_tf.meta.options import OuterLoop
 from flp_tf.runs.interruption import Stopped
 from flp_tf.runs.progress import Pace, description, duration
-from flp_tf.tasks import Sine
+from flp_tf.tasks import Sine, Task
 
 pytestmark = pytest.mark.slow
 
@@ -104,3 +104,19 @@ def test_the_caller_ends_a_run_which_goes_on_later(finished_run, tmp_path):
     assert all(point.error > 0 for point in points) and 0 < points[0].seconds < points[1].seconds
     mine, theirs = (commands.meta_test(path / "result.json") for path in (tmp_path, finished_run.path))
     assert mine == theirs
+
+
+@pytest.mark.parametrize(
+    "lifetime, num_sines, lengths", [(400, 10, [100, 200, 400]), (60, 10, [10, 30, 60]), (10, 10, [10] * 3)]
+)
+def test_shares_of_a_lifetime_are_lengths_that_the_task_can_have(lifetime, num_sines, lengths):
+    task = Sine(num_sines=num_sines, lifetime=lifetime)
+    found = Lengths(task, OuterLoop(episodes=10, curriculum="25%:40%,50%:30%"), 10, 0)
+    assert [found.task(step).steps for step in (0, 3, 4, 6, 7, 9)] == [length for length in lengths for _ in range(2)]
+
+
+def test_a_task_of_one_length_has_it_throughout():
+    task = flp_tf.configure(task="sine").make_task()
+    task.with_lifetime = lambda steps: Task.with_lifetime(task, steps)
+    found = Lengths(task, OuterLoop(episodes=10, curriculum="25%:40%"), 10, 0)
+    assert [found.task(step).steps for step in (0, 9)] == [400, 400]

@@ -197,3 +197,16 @@ def test_own_rule_in_a_layer(monkeypatch):
 def test_a_registered_function_stays_a_function():
     """`register` returns what it is given, so that a rule can be called by itself."""
     assert callable(oja) and RULES["oja"]().function is oja
+
+
+def test_a_definition_that_is_repeated_takes_its_own_place(colours):
+    """As when a cell of a notebook runs again."""
+
+    def define(shade):
+        @colours.register("blue")
+        def blue():
+            return shade
+
+    define(1)
+    define(2)
+    assert colours["blue"]() == 2

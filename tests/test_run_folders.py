@@ -22,8 +22,8 @@ from flp_tf.tasks import TASKS, Sine
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ["[1] a*b?", "back\\slash", "comma, ünï {x} %d"])
-def test_any_name_of_a_folder_works(name, finished_run, tmp_path):
+def test_any_name_of_a_folder_works(finished_run, tmp_path):
+    name = "[1] a*b? back\\slash, ünï {x} %d"
     path = tmp_path / name / "run"
     commands.run(*TINY, f"--logdir={path}")
     commands.run("--mode=evaluate", f"--logdir={path}")

@@ -56,7 +56,7 @@ def test_every_value_of_a_space_is_legal(space):
                 assert getattr(config, name) == value
         phases = config.phases()
         ends = [*(phase.start for phase in phases[1:]), config.episodes]
-        cost = sum((phase.steps or full) * (stop - phase.start) for phase, stop in zip(phases, ends))
+        cost = sum(phase.length(full) * (stop - phase.start) for phase, stop in zip(phases, ends))
         assert cost == pytest.approx(1e6, rel=0.01)
         assert config.warmup_steps == round(values["warmup"] * config.episodes / config.meta_batch)
 

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from flp_tf import losses
+from flp_tf.errors import InputError
 from flp_tf.tasks import Episode, Task
 from flp_tf.tasks.checks import SHAPES
 
@@ -111,7 +112,7 @@ def test_wrong_shapes_are_told(field, compiled):
     "change, message",
     [
         (lambda x: tf.cast(x, tf.float64), "has type float64; expected float32"),
-        (lambda x: np.ones(x.shape), "has type float64; expected float32"),
+        (lambda x: np.ones(x.shape, np.int64), "has type int64; expected float32"),
         (lambda x: tf.cast(x, tf.int32), "has type int32; expected float32"),
         (lambda x: None, "is None; expected a float32 tensor"),
         (lambda x: {"x": x}, "is a dict; expected a float32 tensor"),
@@ -166,3 +167,17 @@ def test_shapes_that_are_not_static():
 
     with pytest.raises(tf.errors.InvalidArgumentError, match="query_x"):
         Short().compiled_sample(0, 0, 2, "train")
+
+
+def test_arrays_of_numpy_are_taken_as_float32():
+    class Arrays(Toy):
+        def sample_lifetime(self, seed, split):
+            return Episode(*[np.full(shape, 0.5) for shape in self.shapes])
+
+    episode = sample(Arrays())
+    assert episode.query_y.dtype == tf.float32 and np.all(episode.query_y == 0.5)
+
+
+def test_no_lifetimes_are_refused():
+    with pytest.raises(InputError, match="count=0 is too small"):
+        sample(Toy(), count=0)

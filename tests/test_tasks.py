@@ -105,7 +105,7 @@ def test_the_example_of_the_docstring(monkeypatch):
 
 def test_the_registry():
     assert REGISTRIES["task"] is TASKS and TASKS.default == "sine"
-    assert set(TASKS) == {"sine", "omniglot", "mini_imagenet"}
+    assert set(TASKS) == {"sine", "omniglot", "mini_imagenet", "imitation"}
     task = Choice(TASKS["sine"], TASKS.options("sine")(num_sines=2, lifetime=40))()
     assert isinstance(task, Sine) and (task.num_concepts, task.steps, task.query_examples) == (2, 40, 128)
 

@@ -73,11 +73,16 @@ def test_bad_input_is_refused(arguments, message, monkeypatch):
 
 def test_a_run_in_use_is_left_to_its_process(tmp_path):
     """The same command on another machine: `tools/reproduce` passes over a run that is locked."""
-    import reproduce
-
-    from flp_tf.runs.files import locked
-
-    assert not reproduce.in_use(tmp_path / "none") and not reproduce.in_use(tmp_path)
-    with locked(tmp_path):
-        assert reproduce.in_use(tmp_path)
-    assert not reproduce.in_use(tmp_path)
+    code = f"""
+import sys
+sys.path.insert(0, "tools")
+import pathlib, reproduce
+from flp_tf.runs.files import locked
+path = pathlib.Path({str(tmp_path)!r})
+before = reproduce.in_use(path / "none"), reproduce.in_use(path)
+with locked(path):
+    within = reproduce.in_use(path)
+print(*before, within, reproduce.in_use(path))
+"""
+    done = run_tool("-c", code)
+    assert done.stdout.split() == ["False", "False", "True", "False"], done.stderr

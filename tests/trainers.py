@@ -9,6 +9,7 @@ from flp_tf.runs.training import make_trainer as trainer_of
 
 STEPS = 6
 CONFIG = {
+    "recipe": "paper",
     "task": "sine",
     "num_sines": 2,
     "network": "8-8",

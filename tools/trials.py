@@ -40,7 +40,7 @@ def shares_of(config: Any, full: int) -> list[tuple[int, float]]:
     """Returns the phases of a configuration's curriculum as `(length, share of all inner steps)`, without the last."""
     phases = config.phases()
     ends = [*(phase.start for phase in phases[1:]), config.episodes]
-    steps = [(phase.steps or full, (phase.steps or full) * (end - phase.start)) for phase, end in zip(phases, ends)]
+    steps = [(phase.length(full), phase.length(full) * (end - phase.start)) for phase, end in zip(phases, ends)]
     total = sum(cost for _, cost in steps)
     return [(length, cost / total) for length, cost in steps[:-1]]
 

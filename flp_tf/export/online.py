@@ -30,20 +30,21 @@ class OnlineLearner(tf.Module):
         self.state = tf.nest.map_structure(lambda value: tf.Variable(value, trainable=False), initial_state(learner))
         self.steps = tf.Variable(0, trainable=False, dtype=tf.int32)
         self._functions = Functions(learner)
+        self._of_state = of_state = self._functions.concrete()
         x, y = self._functions.x, self._functions.y
 
         def predict(x: tf.Tensor) -> tf.Tensor:
             """Returns the outputs `[batch, outputs]` of the present state."""
-            return learner.predict(self._read(), learner.encode(x[None]))[0]
+            return of_state["predict"](x=x, **self._read())["outputs"]
 
         def learn(x: tf.Tensor, y: tf.Tensor) -> None:
             """Takes one inner step on a batch of any size."""
-            self._write(learner.learn(self._read(), learner.encode(x[None]), y[None]))
+            self._write(of_state["learn"](x=x, y=y, **self._read()))
             self.steps.assign_add(1)
 
         def reset() -> None:
             """Starts a new lifetime."""
-            self._write(initial_state(learner))
+            self._write(of_state["initial_state"]())
             self.steps.assign(0)
 
         self.predict = tf.function(predict, input_signature=[x], autograph=False)
@@ -76,19 +77,19 @@ class OnlineLearner(tf.Module):
             name: tf.function(function, autograph=False).get_concrete_function(*inputs)
             for name, (function, inputs) in stateful.items()
         }
-        passed = self._functions.concrete()
         return found | {
-            "initial_state": passed["initial_state"],
-            "learn_from": passed["learn"],
-            "predict_from": passed["predict"],
+            "initial_state": self._of_state["initial_state"],
+            "learn_from": self._of_state["learn"],
+            "predict_from": self._of_state["predict"],
         }
 
-    def _read(self) -> Any:
-        return tf.nest.map_structure(tf.convert_to_tensor, self._nested())
+    def _read(self) -> Named:
+        """Returns the present state by name."""
+        return {name: variable[0] for name, variable in zip(self._functions.state, tf.nest.flatten(self._nested()))}
 
-    def _write(self, state: Any) -> None:
-        for variable, value in zip(tf.nest.flatten(self._nested()), tf.nest.flatten(state), strict=True):
-            variable.assign(value)
+    def _write(self, state: Named) -> None:
+        for name, variable in zip(self._functions.state, tf.nest.flatten(self._nested())):
+            variable.assign(state[name][None])
 
     def _nested(self) -> Any:
         return self.state

@@ -16,7 +16,7 @@ from flp_tf.registry import option
 class CascadeOptions(DirectOptions):
     """Options of the cascade."""
 
-    direct: bool = option(True, "Whether hidden layers hear the signal itself, too, not the layers above alone.")
+    direct: bool = option(True, "Whether hidden layers get the signal itself, too, not the layers above alone.")
 
 
 class CascadeFeedback(DirectFeedback):

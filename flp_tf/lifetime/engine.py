@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from flp_tf.errors import InputError
 from flp_tf.learners.base import Learner
 from flp_tf.lifetime.loop import arrays_like, run_steps, specs, stack
 from flp_tf.lifetime.pure import PureStep
@@ -58,7 +59,7 @@ def run(
         state: to start from; the learner's initial state by default.
         segment_length: inner steps between two kept states. `AUTO` takes about sqrt(T),
             or the whole lifetime if that is small. `PLAIN` leaves the gradient to
-            TensorFlow, which keeps everything.
+            TensorFlow, which keeps everything; without a gradient it keeps the state alone.
         trace: `trace(t, state, features, y, new_state)` returns tensors to record at
             step t. A traced lifetime is a plain one.
         encode: maps inputs to features; `learner.encode` by default, `tf.identity` for
@@ -68,21 +69,24 @@ def run(
         The final state, and the traces.
 
     Raises:
+        InputError: if support data and targets do not fit each other, or `segment_length` is none.
         ContractError: if `learn` returns a state of other structure, shapes or types than
             it was given, or is no pure function: if it assigns a variable, or draws random
             numbers without a seed from its arguments.
     """
     support_x, support_y = (_tensor(part, learner) for part in episode[:2])
+    _check(support_x, support_y, segment_length)
     if state is None:
         state = learner.initial_state(_seeds(episode, support_x.shape[1]))
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     steps = support_x.shape[0]
-    if encode is not None or trace is not None or segment_length == PLAIN or hoists_trunk(learner, support_x):
+    if encode is not None or trace is not None or hoists_trunk(learner, support_x):
         inputs, encode = (encode or learner.encode)(support_x), tf.identity
     else:
         inputs, encode = support_x, learner.encode
     if trace is not None or segment_length == PLAIN:
-        return _plain(learner.learn, state, inputs, support_y, trace)
+        learn = learner.learn if encode is tf.identity else lambda state, x, y: learner.learn(state, encode(x), y)
+        return _plain(learn, state, inputs, support_y, trace)
     if segment_length == AUTO:
         segment_length = steps if steps * _bytes(state) <= KEPT_BYTES else automatic_segment_length(steps)
     length = min(segment_length, steps)
@@ -93,6 +97,17 @@ def run(
         if of_part:
             state = run_in_segments(step, encode, state, inputs[part], support_y[part], of_part)
     return Lifetime(state)
+
+
+def _check(support_x: tf.Tensor, support_y: tf.Tensor, segment_length: int) -> None:
+    """Raises InputError unless the data are some steps of as many inputs as targets, and the length is one."""
+    if not support_x.shape[0] or support_x.shape[:3] != support_y.shape[:3]:
+        raise InputError(
+            f"support_x has shape {support_x.shape} and support_y {support_y.shape}; legal are one or more steps, "
+            "[steps, lifetimes, batch, ...], alike in both"
+        )
+    if segment_length < PLAIN:
+        raise InputError(f"segment_length={segment_length} is too small; legal are {PLAIN}, {AUTO} and lengths")
 
 
 def query(learner: Learner, state: Any, episode: Episode, encode: Callable | None = None) -> tf.Tensor:
@@ -112,8 +127,8 @@ def hoists_trunk(learner: Learner, x: tf.Tensor) -> bool:
 
 
 def _features(learner: Learner, x: tf.Tensor) -> tf.TensorSpec:
-    """Returns the shape and type of the features of `x [lifetimes, batch, ...]`."""
-    return tf.TensorSpec(x.shape[:2] + learner.network.feature_shape, learner.network.compute_dtype)
+    """Returns the shape and type of `encode(x)`, without running it."""
+    return specs(tf.function(learner.encode, autograph=False).get_concrete_function(specs(x)).structured_outputs)
 
 
 def _tensor(data: Any, learner: Learner) -> tf.Tensor:

@@ -64,7 +64,7 @@ class PureStep:
     def __init__(self, learn: Callable, state: Any, features: tf.Tensor, y: tf.Tensor):
         self.learn, concrete = pure(learn, "learn", state, features, y)
         self.variables = set().union(*map(references, concrete.variables))
-        _check_form(specs(state), specs(concrete.structured_outputs))
+        _check_form(specs(state), concrete.structured_outputs)
 
 
 def pure(function: Callable, name: str, *example: Any) -> tuple[Callable, Any]:
@@ -85,7 +85,8 @@ def pure(function: Callable, name: str, *example: Any) -> tuple[Callable, Any]:
     if found := sorted(filter(_is_impure, operations)):
         raise ContractError(
             f"{name} is no pure function: it runs {', '.join(found)}. Draw random numbers by tf.random.stateless_*, "
-            "from a seed that initial_state puts in the state, and return what changes as part of the state"
+            "from the seed that is given or that initial_state puts in the state, and return what changes as part of "
+            "the state"
         )
     return compiled, concrete
 
@@ -108,7 +109,7 @@ def _check_form(given: Any, returned: Any) -> None:
         tf.nest.assert_same_structure(given, returned)
     except (TypeError, ValueError):
         raise ContractError(f"learn was given a state of {_form(given)} and returned {_form(returned)}") from None
-    for before, after in zip(tf.nest.flatten(given), tf.nest.flatten(returned)):
+    for before, after in zip(tf.nest.flatten(given), tf.nest.flatten(specs(returned))):
         if before.dtype != after.dtype or not before.shape.is_compatible_with(after.shape):
             raise ContractError(f"learn was given a state with {before} and returned {after} in its place")
 
@@ -119,4 +120,4 @@ def _form(structure: Any) -> str:
         return "{" + ", ".join(f'"{key}": {_form(value)}' for key, value in structure.items()) + "}"
     if isinstance(structure, (list, tuple)):
         return f"{type(structure).__name__}({', '.join(map(_form, structure))})"
-    return f"{structure.dtype.name}{structure.shape}" if isinstance(structure, tf.TensorSpec) else repr(structure)
+    return f"{structure.dtype.name}{structure.shape}" if hasattr(structure, "dtype") else repr(structure)

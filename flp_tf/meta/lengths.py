@@ -1,11 +1,12 @@
 """How long the lifetimes of every outer step are (paper, section 8.2)."""
 
+import contextlib
 import random
 
 import numpy as np
 
-from flp_tf.errors import InputError
-from flp_tf.meta.options import OuterLoop, phases
+from flp_tf.errors import ContractError, InputError
+from flp_tf.meta.options import OuterLoop, Phase, phases
 from flp_tf.tasks.base import Task
 
 
@@ -34,7 +35,7 @@ class Lengths:
         else:
             parts = phases(outer)
             starts = [phase.start // outer.meta_batch for phase in parts]
-            flag, possible = "curriculum", [phase.steps or task.steps for phase in parts]
+            flag, possible = "curriculum", [_length(task, phase) for phase in parts]
             lengths = np.repeat(possible, np.diff([*np.minimum(starts, steps), steps]))
         self.tasks = {length: _with_lifetime(task, length, flag) for length in possible}
         self._lengths = np.array(lengths, np.int64)
@@ -54,6 +55,20 @@ class Lengths:
         return int(self._lengths[:step].sum())
 
 
+def _length(task: Task, phase: Phase) -> int:
+    """Returns the inner steps of a phase's lifetimes.
+
+    A share of the task's lifetime is rounded down to a length that the task can have, and
+    is the whole where there is none.
+    """
+    if phase.steps:
+        return phase.steps
+    for length in range(phase.length(task.steps), 0, -1):
+        with contextlib.suppress(InputError):
+            return task.with_lifetime(length).steps
+    return task.steps
+
+
 def _draw(seed: int, step: int, choices: int) -> int:
     """Returns which length an outer step has; Python promises the same numbers on every machine."""
     return int(random.Random(f"{seed} {step}").random() * choices)
@@ -61,6 +76,9 @@ def _draw(seed: int, step: int, choices: int) -> int:
 
 def _with_lifetime(task: Task, length: int, flag: str) -> Task:
     try:
-        return task.with_lifetime(length)
+        found = task.with_lifetime(length)
     except InputError as error:
         raise InputError(f"--{flag} with lifetimes of {length}: {error}") from None
+    if found.steps != length:
+        raise ContractError(f"{type(task).__name__}.with_lifetime({length}) returned a task of {found.steps} steps")
+    return found

@@ -5,7 +5,6 @@ They are those of `keras.optimizers`. The paper uses Adam for every group (appen
 
 import dataclasses
 import functools
-import inspect
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -53,7 +52,7 @@ def _kinds() -> dict[str, Kind]:
     paper, either: it recovers the average from the new `momentum` instead of the old one.
     """
     optimizers = keras.optimizers
-    kinds = {
+    return {
         "adam": Kind(optimizers.Adam),
         # Keras' AdamW is its Adam with weight decay, but refuses to be without.
         "adamw": Kind(optimizers.Adam, decays=True),
@@ -61,13 +60,10 @@ def _kinds() -> dict[str, Kind]:
         "lamb": Kind(optimizers.Lamb, decays=True),
         "lion": Kind(optimizers.Lion, decays=True),
         "momentum": Kind(functools.partial(optimizers.SGD, momentum=0.9, nesterov=True), decays=True),
+        "muon": Kind(_muon, decays=True),
         "rmsprop": Kind(optimizers.RMSprop),
         "sgd": Kind(optimizers.SGD, decays=True),
     }
-    # Muon of Keras 3.12 fails with TensorFlow and scales its steps otherwise.
-    if "rms_rate" in inspect.signature(getattr(optimizers, "Muon", int)).parameters:
-        kinds["muon"] = Kind(_muon, decays=True)
-    return kinds
 
 
 def _muon(learning_rate: Callable, weight_decay: float | None) -> keras.optimizers.Optimizer:

@@ -1,12 +1,16 @@
 """Options of the outer loop and of the machine that runs it."""
 
 import dataclasses
+import re
 from typing import NamedTuple
 
 from flp_tf.errors import InputError
 from flp_tf.meta.distribution import DISTRIBUTIONS
 from flp_tf.meta.optimizers import OptimizerOptions
 from flp_tf.registry import option
+
+# A part of a curriculum: length and episodes, each a number or a share in percent.
+PART = re.compile(r"([0-9]{1,12})(%?):([0-9]{1,12})(%?)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +19,11 @@ class OuterLoop(OptimizerOptions):
 
     episodes: int = option(20_000, "Lifetimes of meta-training; a larger number goes on.", least=1, extensible=True)
     meta_batch: int = option(1, "Lifetimes of one outer step.", least=1)
-    curriculum: str = option("", "Shorter lifetimes at first, as LENGTH:EPISODES,..., such as 40:2000,100:4000.")
+    curriculum: str = option(
+        "",
+        "Shorter lifetimes at first, as LENGTH:EPISODES,..., such as 40:2000,100:4000; 25%:40% are 25 % of --lifetime "
+        "for 40 % of --episodes.",
+    )
     average: float = option(
         0.0,
         "Decay of a running mean of the weights over outer steps, which is what is evaluated and exported, such as "
@@ -24,7 +32,10 @@ class OuterLoop(OptimizerOptions):
         most=0.99999,
     )
     lifetimes: tuple[int, ...] = option(
-        (), "Lengths, of which each outer step draws one, such as 40,100,200,400; --lifetime for tests.", least=1
+        (),
+        "Lengths, of which each outer step draws one, such as 40,100,200,400; --lifetime for tests.",
+        least=1,
+        excludes="curriculum",
     )
     max_skipped: int = option(20, "Stop after this many non-finite meta-gradients in a row.", incidental=True, least=1)
 
@@ -42,11 +53,17 @@ class Phase(NamedTuple):
 
     Attributes:
         start: its first episode.
-        steps: inner steps of its lifetimes; 0 for those of the task.
+        steps: inner steps of its lifetimes; 0 where `percent` says it.
+        percent: the same, of the task's own lifetimes.
     """
 
     start: int
     steps: int
+    percent: int = 0
+
+    def length(self, full: int) -> int:
+        """Returns the inner steps of its lifetimes, for a task that has `full`."""
+        return self.steps or max(full * self.percent // 100, 1)
 
 
 def phases(outer: OuterLoop) -> list[Phase]:
@@ -62,15 +79,14 @@ def phases(outer: OuterLoop) -> list[Phase]:
         )
     found, start = [], 0
     for part in filter(None, outer.curriculum.split(",")):
-        length, _, episodes = part.partition(":")
-        if not (_is_positive(length) and _is_positive(episodes)):
+        match = PART.fullmatch(part)
+        if not match or not int(match[1]) or not int(match[3]):
             raise InputError(
-                f"--curriculum={outer.curriculum} cannot be read; legal is LENGTH:EPISODES,..., such as 40:2000"
+                f"--curriculum={outer.curriculum} cannot be read; legal is LENGTH:EPISODES,..., such as 40:2000 or "
+                "25%:40%"
             )
-        found.append(Phase(start, int(length)))
-        start += int(episodes)
-    return [*found, Phase(start, 0)]
-
-
-def _is_positive(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) > 0
+        length, of_full, episodes, of_all = int(match[1]), match[2], int(match[3]), match[4]
+        found.append(Phase(start, 0, length) if of_full else Phase(start, length))
+        # Whole outer steps.
+        start += outer.episodes * episodes // 100 // outer.meta_batch * outer.meta_batch if of_all else episodes
+    return [*found, Phase(start, 0, 100)]

@@ -16,7 +16,19 @@ from flp_tf.meta.options import OuterLoop, Phase, phases
 from flp_tf.registry import REGISTRIES, Choice, check, kind
 from flp_tf.runs import legacy, recipes
 from flp_tf.runs.recipes import RECIPES
-from flp_tf.runs.sections import active, choose, component, flags_of, known, places, prefix, refuse, slots, suggestion
+from flp_tf.runs.sections import (
+    active,
+    choose,
+    component,
+    displaced,
+    flags_of,
+    known,
+    places,
+    prefix,
+    refuse,
+    slots,
+    suggestion,
+)
 from flp_tf.tasks import Task
 
 
@@ -52,7 +64,10 @@ def resolve(values: Mapping[str, Any], optional: Iterable[str] = ()) -> "Config"
     recipe = values.get(RECIPES.flag, RECIPES.default)
     task = component("task", values.get("task", REGISTRIES["task"].default))
     component(RECIPES.flag, recipe)
-    merged = {**recipes.values(recipe, task), **values}
+    of_recipe = recipes.values(recipe, task)
+    for flag in displaced(values):
+        of_recipe.pop(flag, None)
+    merged = {**of_recipe, **values}
     choices = choose(merged)
     flags = [RECIPES.flag, *flags_of(choices)]
     if taken := [flag for flag in flags if flags.count(flag) > 1 or hasattr(Config, flag)]:
@@ -230,8 +245,9 @@ class Config:
         Files of flp_tf 0.1, which held the options of all components, are converted.
 
         Raises:
-            InputError: if a field is unknown, missing or of the wrong type, or the file is
-                of a newer flp_tf.
+            InputError: if a field is unknown or of the wrong type, task or method is
+                missing, or the file is of a newer flp_tf. Other missing fields are those of
+                `configure`.
         """
         values = legacy.converted(values)
         for flag in slots():

@@ -106,6 +106,12 @@ def _all_places() -> Iterator[Place]:
             yield Place(section, "", field.name, field, options)
 
 
+def displaced(values: Mapping[str, Any]) -> set[str]:
+    """Returns the flags of options that a given option takes the place of; see `registry.option`."""
+    given = (place for of_flag in places().values() for place in of_flag if values.get(place.flag))
+    return {place.field.metadata["excludes"] for place in given} - {""}
+
+
 def choose(values: Mapping[str, Any]) -> dict[str, str]:
     """Returns the chosen component of every slot that is used.
 

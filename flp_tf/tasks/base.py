@@ -139,6 +139,8 @@ class Task(abc.ABC):
         """
         if split not in SPLITS:
             raise InputError(f"split={split!r} is unknown; legal values: {', '.join(SPLITS)}")
+        if count < 1:
+            raise InputError(f"count={count} is too small; legal values are 1 or more")
         self.check()
         check_size(self, count)
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from flp_tf.errors import ContractError, InputError
@@ -120,7 +121,9 @@ def check_lifetime(task: Any, drawn: Any) -> list[tf.Tensor]:
 
 def _check_tensor(task: Any, what: str, field: str, part: Any, shape: Sequence[str]) -> tf.Tensor:
     try:
-        tensor = tf.convert_to_tensor(part)
+        # Arrays of NumPy are of float64 unless they are told otherwise.
+        is_floats = isinstance(part, np.ndarray) and part.dtype.kind == "f"
+        tensor = tf.convert_to_tensor(part, tf.float32 if is_floats else None)
     except (TypeError, ValueError) as error:
         raise ContractError(f"{what} is {_describe(part)}; expected a float32 tensor") from error
     if tensor.dtype != tf.float32:

@@ -76,7 +76,7 @@ class Omniglot(Dataset):
 def split_classes(
     alphabets: np.ndarray, evaluation: np.ndarray, meta_test_alphabets: Sequence[str], ways: int
 ) -> dict[str, np.ndarray]:
-    """Deals classes to the splits; no alphabet is in meta-test and another split.
+    """Divides classes among the splits; no alphabet is in meta-test and another split.
 
     Meta-test has the alphabets that are asked for, else those of the official evaluation
     set, else (archives without it, or nothing else) every fourth alphabet by name. Of the
