@@ -43,8 +43,9 @@ def run(line: CommandLine) -> None:
         SystemExit: if a run was interrupted, or diverged.
     """
     mode = line.command["mode"]
-    if mode not in MODES:
-        raise InputError(f"--mode={mode} is unknown; legal values: {', '.join(sorted(MODES))}")
+    for flag, legal in {"mode": sorted(MODES), "format": FORMATS, "weights": litert.WEIGHTS}.items():
+        if line.command[flag] not in legal:
+            raise InputError(f"--{flag}={line.command[flag]} is unknown; legal values: {', '.join(legal)}")
     for flag, modes in ONLY.items():
         if flag in line.asked and mode not in modes:
             legal = ", ".join(f"--mode={other}" for other in modes)
@@ -93,9 +94,6 @@ def evaluate(line: CommandLine) -> None:
 def export_run(line: CommandLine) -> None:
     """Writes the network of a run in a form that needs no flp_tf."""
     form, weights = line.command["format"], line.command["weights"]
-    for flag, value, legal in (("format", form, FORMATS), ("weights", weights, litert.WEIGHTS)):
-        if value not in legal:
-            raise InputError(f"--{flag}={value} is unknown; legal values: {', '.join(legal)}")
     if "weights" in line.asked and form != "litert":
         raise InputError(f"--weights does not go with --format={form}; it goes with --format=litert")
     config = recall(line)

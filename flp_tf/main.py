@@ -19,26 +19,22 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from flp_tf.silence import silenced
+
 
 @contextlib.contextmanager
 def startup() -> Iterator[None]:
     """Loads TensorFlow without what its libraries print, and with a Ctrl-C that only ends.
 
-    They write to file descriptor 2 whatever the log level; TF_CPP_MIN_LOG_LEVEL=0
-    shows it. Exceptions show as ever: Python prints them, and later. Outside the main
-    thread signals are left alone.
+    TF_CPP_MIN_LOG_LEVEL=0 shows it. Outside the main thread signals are left alone.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main_thread else None
-    stderr = os.dup(2)
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") != "0":
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+    shows = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") == "0"
     try:
-        yield
+        with contextlib.nullcontext() if shows else silenced():
+            yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
         if in_main_thread:
             signal.signal(signal.SIGINT, interrupt)
 

@@ -5,38 +5,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import build_learner
+from trainers import CONFIG, make_trainer
 
 import flp_tf
-from flp_tf import learners
 from flp_tf.meta.averaging import Average
 from flp_tf.runs.checkpoints import Checkpoints
-from flp_tf.runs.training import make_trainer
 
 pytestmark = pytest.mark.slow
 
-CONFIG = {
-    "task": "sine",
-    "num_sines": 2,
-    "network": "8-8",
-    "lifetime": 8,
-    "batch_size": 4,
-    "query_size": 4,
-    "episodes": 6,
-    "slow_rate": 0.01,
+# Another optimizer for each group, and the running mean that is tested.
+MIXED = {
     "slow_optimizer": "muon",
     "feedback_optimizer": "adamw",
     "plasticity_optimizer": "lion",
     "weight_decay": 0.1,
-    "plasticity_init": 1.0,
-    "jit_compile": False,
     "average": 0.75,
 }
 
 
 def trainer_of(**changes):
-    config = flp_tf.configure(**CONFIG | changes)
-    task = config.make_task()
-    return make_trainer(config, task, learners.build(config, task))
+    return make_trainer(**MIXED | changes)
 
 
 def weights_of(trainer):
@@ -104,7 +92,7 @@ def test_a_skipped_step_is_not_in_the_mean(monkeypatch):
 
 
 def test_a_run_is_evaluated_loaded_and_exported_with_the_mean(tmp_path):
-    run = flp_tf.meta_train(flp_tf.configure(**CONFIG, eval_episodes=2), tmp_path, progress=False)
+    run = flp_tf.meta_train(flp_tf.configure(**CONFIG | MIXED, eval_episodes=2), tmp_path, progress=False)
     newest = np.load(tmp_path / "checkpoints" / "ckpt-6.npz")
     loaded = flp_tf.load(tmp_path)
     for path, weight in run.learner.trainable.items():
@@ -125,4 +113,4 @@ def test_a_run_is_evaluated_loaded_and_exported_with_the_mean(tmp_path):
 @pytest.mark.parametrize("value", [-0.1, 1.0])
 def test_another_decay_is_refused(value):
     with pytest.raises(flp_tf.errors.InputError, match="--average"):
-        flp_tf.configure(**CONFIG | {"average": value})
+        flp_tf.configure(**CONFIG | MIXED | {"average": value})

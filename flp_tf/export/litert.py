@@ -1,13 +1,11 @@
 """LiteRT: one file with `learn`, `predict` and `reset`, for phones, microcontrollers and browsers."""
 
-import contextlib
 import importlib.util
 import os
 import re
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from flp_tf.errors import InputError
 from flp_tf.export.functions import Functions, initial_state
 from flp_tf.files import whole
 from flp_tf.learners.base import Learner
+from flp_tf.silence import silenced
 from flp_tf.tasks.base import Episode, Task
 
 # How the weights of a file are stored: as they are, or in fewer bits.
@@ -48,7 +47,7 @@ def convert(learner: Learner, weights: str = "float32") -> bytes:
     module = tf.Module()
     module.weights = [variable.value for variable in learner.variables.values()]
     signatures = {NAMES[name]: graph for name, graph in Functions(learner).concrete().items()}
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, silenced():
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
         if weights != "float32":
@@ -102,7 +101,7 @@ class Interpreted:
         from ai_edge_litert.interpreter import Interpreter
 
         self.state: dict[str, np.ndarray] = {}
-        with _quiet():
+        with silenced():
             interpreter = Interpreter(model_path=os.fspath(path))
             self._run = {name: interpreter.get_signature_runner(name) for name in NAMES.values()}
             self.reset()
@@ -151,16 +150,3 @@ def measure(learner: Learner, task: Task, path: Path, lifetimes: int, seed: int)
     means = dict(zip(("before", "after", "library"), np.mean(errors, 0).tolist()))
     size = path.stat().st_size
     return {"bytes": size, "milliseconds_per_step": 1000 * statistics.median(seconds), "lifetimes": lifetimes, **means}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps what the converter writes to file descriptor 2 from the screen; errors are exceptions as well."""
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -35,8 +35,8 @@ def check_contracts(learner: Learner, task: Task) -> None:
     def whole(episode: Episode) -> Any:
         state = _state(learner, episode)
         features, y = learner.encode(episode.support_x[0]), episode.support_y[0]
-        PureStep(learner.learn, state, features, y)
-        outputs = learner.predict(learner.learn(state, features, y), learner.encode(episode.query_x))
+        after = PureStep(learner.learn, state, features, y).learn(state, features, y)
+        outputs = learner.predict(after, learner.encode(episode.query_x))
         _check_shape(f"{_name(learner)}.predict", outputs, [LIFETIMES, task.query_examples, task.num_outputs])
         errors = task.concept_errors(outputs, episode.query_y)
         _check_shape(f"{_name(task)}.concept_errors", errors, [LIFETIMES, task.num_concepts])

@@ -26,7 +26,6 @@ from flp_tf.runs.sections import (
     places,
     prefix,
     refuse,
-    slots,
     suggestion,
 )
 from flp_tf.tasks import Task
@@ -250,11 +249,10 @@ class Config:
                 `configure`.
         """
         values = legacy.converted(values)
-        for flag in slots():
-            try:
-                component(flag, values.get(flag, REGISTRIES[flag].default))
-            except InputError as error:
-                raise InputError(f"{error}; a component of your own needs its file in --plugins") from None
+        try:
+            choose(values)
+        except InputError as error:
+            raise InputError(f"{error}; a component of your own needs its file in --plugins") from None
         if unknown := sorted(values.keys() - set(known())):
             raise InputError(f"{unknown[0]} is an unknown field{suggestion(unknown[0], known(), dashes='')}")
         if missing := [flag for flag in ("task", "method") if flag not in values]:

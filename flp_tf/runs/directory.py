@@ -84,7 +84,8 @@ class RunDirectory:
                 fewer lifetimes goes.
         """
         before = self.read("config.json") if restored else {}
-        if before and config.differences(self.config()) == [] and self.config().differences(config):
+        # Of the same run: what differs is an extensible option that has grown.
+        if before and Config.from_dict(before).differences(config):
             self.result_file.unlink(missing_ok=True)
         content = {**config.to_dict(), "versions": before.get("versions", versions())}
         if content != before:

@@ -59,7 +59,7 @@ PAPER: Recipe = {
     MiniImagenet: {"network": "mini_imagenet_paper"},
 }
 
-# What reaches the paper's errors soonest (docs/results.md): short lifetimes at first, Muon
+# What reaches the paper's errors soonest (docs/outer_loop.md): short lifetimes at first, Muon
 # for the slow weights, rates that fall to 0, clipped meta-gradients, compact networks.
 FAST: Recipe = {
     Task: {

@@ -1,5 +1,6 @@
 """Few-shot classification: an episode is some classes of images, seen one by one."""
 
+import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -175,13 +176,13 @@ class Dataset(Classification):
         super().__init__(self.load_images(chosen), **{name: getattr(chosen, name) for name in names})
 
     @staticmethod
+    @abc.abstractmethod
     def load_images(options: Any) -> Mapping[str, np.ndarray]:
-        """Returns the images by split, uint8 `[classes, drawings, height, width, channels]`; a subclass defines it.
+        """Returns the images by split, uint8 `[classes, drawings, height, width, channels]`.
 
         Args:
             options: an instance of `Options`.
         """
-        raise NotImplementedError
 
 
 def check_episode(split: str, classes: int, drawings: int, ways: int, shots: int, query_size: int) -> None:

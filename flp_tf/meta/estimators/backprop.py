@@ -1,13 +1,12 @@
 """Backpropagation through the whole lifetime (paper, section 4.1)."""
 
 import dataclasses
-from collections.abc import Callable
 
 import tensorflow as tf
 
 from flp_tf import lifetime
 from flp_tf.learners.base import Learner
-from flp_tf.meta.estimators.base import Estimate, Estimator, weights_of
+from flp_tf.meta.estimators.base import Estimate, Estimator, outer_loss, weights_of
 from flp_tf.registry import option
 from flp_tf.tasks.base import Episode, Task
 
@@ -40,7 +39,7 @@ class Backprop(Estimator):
         """Returns loss, error and gradients; see `Estimator.estimate`. Nothing is drawn from `seed`."""
         del seed
         with tf.GradientTape() as tape:
-            loss, error = self._loss(learner, task, episode)
+            loss, error = outer_loss(learner, task, episode, self.segment_length)
         weights = weights_of(learner)
         return Estimate(loss, error, tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO))
 
@@ -62,18 +61,8 @@ class Backprop(Estimator):
         features = (episode.support_x, episode.query_x)
         with tf.GradientTape() as tape:
             tape.watch(features)
-            loss, error = self._loss(learner, task, episode, tf.identity)
+            loss, error = outer_loss(learner, task, episode, self.segment_length, tf.identity)
         gradients, by_features = tape.gradient(
             loss, (weights_of(learner), features), unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         return Estimate(loss, error, gradients), by_features
-
-    def _loss(
-        self, learner: Learner, task: Task, episode: Episode, encode: Callable | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the loss, and the error in the task's unit."""
-        state = lifetime.run(learner, episode, segment_length=self.segment_length, encode=encode).state
-        outputs = lifetime.query(learner, state, episode, encode)
-        loss = tf.reduce_mean(task.loss(outputs, episode.query_y))
-        error = tf.reduce_mean(task.error(outputs, episode.query_y))
-        return loss + tf.cast(learner.penalty(), loss.dtype), error

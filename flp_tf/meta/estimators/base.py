@@ -1,10 +1,12 @@
 """The contract of an estimator: the loss of a meta-batch of lifetimes, and its gradient."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from flp_tf import lifetime
 from flp_tf.learners.base import Learner
 from flp_tf.tasks.base import Episode, Task
 
@@ -65,3 +67,28 @@ def weights_of(learner: Learner) -> dict[str, dict[str, Any]]:
     return {
         group: {path: weight.value for path, weight in weights.items()} for group, weights in learner.groups().items()
     }
+
+
+def outer_loss(
+    learner: Learner,
+    task: Task,
+    episode: Episode,
+    segment_length: int = lifetime.AUTO,
+    encode: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what meta-training minimizes, and the error in the task's unit, after the lifetimes of a meta-batch.
+
+        loss = mean over lifetimes of task.loss(outputs, query_y) + learner.penalty()
+
+    Args:
+        learner: the learner.
+        task: gives loss and error.
+        episode: the data.
+        segment_length: see `lifetime.run`.
+        encode: see `lifetime.run`.
+    """
+    state = lifetime.run(learner, episode, segment_length=segment_length, encode=encode).state
+    outputs = lifetime.query(learner, state, episode, encode)
+    loss = tf.reduce_mean(task.loss(outputs, episode.query_y))
+    error = tf.reduce_mean(task.error(outputs, episode.query_y))
+    return loss + tf.cast(learner.penalty(), loss.dtype), error

@@ -9,7 +9,7 @@ import tensorflow as tf
 from flp_tf import lifetime
 from flp_tf.errors import InputError
 from flp_tf.learners.base import Learner
-from flp_tf.meta.estimators.base import Estimate, Estimator, weights_of
+from flp_tf.meta.estimators.base import Estimate, Estimator, outer_loss, weights_of
 from flp_tf.registry import option
 from flp_tf.tasks.base import Episode, Task
 
@@ -66,7 +66,8 @@ class EvolutionStrategies(Estimator):
             found = []
             for sign in (1.0, -1.0):
                 _assign(weights, kept, direction, sign * self.perturbation)
-                found.append(_losses(learner, task, episode))
+                # Without a gradient a plain lifetime keeps its state alone.
+                found.append(outer_loss(learner, task, episode, lifetime.PLAIN))
             slope = (found[0][0] - found[1][0]) / (2 * self.perturbation)
             gradients = tf.nest.map_structure(
                 lambda total, e: total + tf.cast(slope, e.dtype) * e, gradients, direction
@@ -99,11 +100,3 @@ def _assign(weights: Weights, kept: Weights, direction: Weights, factor: float) 
     for group, of_group in weights.items():
         for path, weight in of_group.items():
             weight.assign(kept[group][path] + factor * direction[group][path] if factor else kept[group][path])
-
-
-def _losses(learner: Learner, task: Task, episode: Episode) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the outer loss and the error after a lifetime, in memory that does not grow with it."""
-    state = lifetime.run(learner, episode, segment_length=lifetime.PLAIN).state
-    outputs = lifetime.query(learner, state, episode)
-    loss = tf.reduce_mean(task.loss(outputs, episode.query_y))
-    return loss + tf.cast(learner.penalty(), loss.dtype), tf.reduce_mean(task.error(outputs, episode.query_y))
