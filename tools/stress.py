@@ -31,7 +31,7 @@ from absl import app, flags  # noqa: E402
 from flp_tf.runs.checkpoints import Checkpoints  # noqa: E402
 
 FLAGS = flags.FLAGS
-flags.DEFINE_float("minutes", 10.0, "How long to go on.", lower_bound=0)
+flags.DEFINE_float("minutes", 10.0, "How long to go on; every part is tried once at least.", lower_bound=0)
 flags.DEFINE_integer("seed", 0, "Of all that is random.")
 flags.DEFINE_list("only", [], "Some of kills, flips and inputs; all by default.")
 
@@ -256,7 +256,8 @@ def main(arguments: list[str]) -> None:
         # As much time for each.
         spent = dict.fromkeys(chosen, 0.0)
         stress.reference()
-        while time.monotonic() < end:
+        # At least once each, however slow the machine is.
+        while time.monotonic() < end or not all(spent.values()):
             part = min(spent, key=spent.get)
             began = time.monotonic()
             part()
