@@ -13,9 +13,9 @@ from flp_tf.commandline import CommandLine
 from flp_tf.errors import InputError
 from flp_tf.export import FORMATS, export, litert
 from flp_tf.meta.trainer import Diverged
-from flp_tf.registry import Choice, check
+from flp_tf.registry import Choice, check, text
 from flp_tf.runs import results
-from flp_tf.runs.config import Config, resolve, text
+from flp_tf.runs.config import Config, resolve
 from flp_tf.runs.directory import RunDirectory, machine
 from flp_tf.runs.interruption import Interrupted
 from flp_tf.runs.run import Run, load, restore

@@ -7,9 +7,8 @@ from typing import Any
 
 from flp_tf.analysis import ANALYSES
 from flp_tf.commandline import COMMAND, DEFAULTS
-from flp_tf.registry import REGISTRIES, describe
+from flp_tf.registry import REGISTRIES, describe, text
 from flp_tf.runs import recipes
-from flp_tf.runs.config import text
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.sections import FIXED, Place, places, slots
 

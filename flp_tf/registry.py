@@ -7,6 +7,8 @@ A component is a class (or another callable) with
   the component's constructor. Subclasses inherit it; a component without one has the
   registry's.
 * `uses`, the flags of other registries whose chosen component it needs.
+* `trains`, the groups of meta-learned weights that it has. Each brings the options
+  `GROUP_rate` and `GROUP_optimizer` of the outer loop.
 
 A new component is one file and one line: `@RULES.register("covariance")`.
 """
@@ -53,8 +55,8 @@ def option(
         incidental: whether the option leaves what is learned as it is (how often to
             evaluate, where data lie), so that it may differ when a run goes on.
         extensible: whether a run may go on with a larger value.
-        excludes: an option of the same component that says the same in another way; where
-            this one is given, a recipe's value of that one is not used.
+        excludes: an option of the same component that says the same in another way. Only one
+            of them can be given; where this one is, a recipe's value of that one is not used.
     """
     metadata = {"help": text, "legal": legal, "least": least, "most": most}
     metadata |= {"incidental": incidental, "extensible": extensible, "excludes": excludes}
@@ -86,6 +88,12 @@ def check(options: Any, prefix: str = "") -> None:
             raise InputError(f"{flag}={value!r} is not of the right type; legal is {describe(wanted)}")
         for entry in entries:
             _check_entry(flag, entry, field.metadata)
+        other = field.metadata["excludes"]
+        if other and value and getattr(options, other):
+            raise InputError(
+                f"--{prefix}{other}={text(getattr(options, other))} does not go with {flag}={text(value)}; "
+                "legal is one of them"
+            )
 
 
 def describe(wanted: Any) -> str:
@@ -117,6 +125,11 @@ def _check_entry(flag: str, value: Any, metadata: Mapping[str, Any]) -> None:
             raise InputError(f"{flag}={_number(value)} is too small; legal values are {_number(least)} or more")
         if value > most:
             raise InputError(f"{flag}={_number(value)} is too large; legal values are {_number(most)} or less")
+
+
+def text(value: Any) -> str:
+    """Returns a value as it stands on the command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _number(value: float) -> str:
@@ -214,6 +227,10 @@ class Registry(Mapping[str, Any]):
     def uses(self, name: str) -> tuple[str, ...]:
         """Returns the flags of the other registries whose component this one needs."""
         return tuple(getattr(self[name], "uses", ()))
+
+    def trains(self, name: str) -> tuple[str, ...]:
+        """Returns the groups of meta-learned weights of a component."""
+        return tuple(getattr(self[name], "trains", ()))
 
     def __getitem__(self, name: str) -> Any:
         """Returns a component; raises InputError, with the legal values, if there is none."""

@@ -119,7 +119,7 @@ def test_help_groups_flags_by_component(capsys):
             assert found == sorted(
                 place.flag for of_flag in places().values() for place in of_flag if place[:2] == (slot, name)
             )
-    assert {"episodes", "slow_rate", "meta_batch"} <= set(groups["Outer loop"])
+    assert {"episodes", "schedule", "meta_batch"} <= set(groups["Outer loop"])
     assert "seed" in groups["Run"] and "jit_compile" in groups["Engine"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from every_option import COMPONENTS, OPTIONS, choosing, example, name_of
 
+from flp_tf.component import GROUPS
 from flp_tf.errors import InputError
 from flp_tf.learners import METHODS
 from flp_tf.registry import REGISTRIES
@@ -112,7 +113,9 @@ def test_every_option_is_taken_and_stored(place, given):
     value = example(place)
     config = configure(**given, **{place.flag: value})
     assert getattr(config, place.flag) == value
-    assert getattr(config.options(place.section), place.field.name) == value
+    # Rates are options of the outer loop that components bring.
+    section = place.section if hasattr(config.options(place.section), place.field.name) else "outer"
+    assert getattr(config.options(section), place.field.name) == value
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -231,6 +234,32 @@ def test_values_of_other_libraries(tmp_path):
     assert configure(task="omniglot", data_dir=tmp_path).data_dir == str(tmp_path)
     with pytest.raises(InputError, match="^--slow_rate=inf is not a finite number$"):
         configure(slow_rate=10**400)
+
+
+# Groups of weights that components have, and those that another choice brings.
+RATES = {
+    ("flp", "direct"): ({}, {"slow", "feedback", "plasticity", "strength"}),
+    ("flp", "polynomial", "gaussian"): (
+        {"rule": "polynomial", "initial": "gaussian"},
+        {"slow", "feedback", "plasticity", "strength", "rule", "initial"},
+    ),
+    ("gradient",): ({"method": "gradient"}, {"slow", "plasticity"}),
+    ("gradient", "gaussian"): ({"method": "gradient", "initial": "gaussian"}, {"slow", "plasticity", "initial"}),
+    ("oml",): ({"method": "oml"}, {"slow"}),
+}
+
+
+@pytest.mark.parametrize(("choices", "groups"), RATES.values(), ids=map(str, RATES))
+def test_rates_of_groups_without_weights_are_refused(choices, groups):
+    config = configure(**choices)
+    for group in GROUPS:
+        for flag, value in ((f"{group}_rate", 0.5), (f"{group}_optimizer", "sgd")):
+            assert hasattr(config, flag) == (group in groups)
+            if group in groups:
+                assert getattr(configure(**choices, **{flag: value}).options("outer"), flag) == value
+            else:
+                with pytest.raises(InputError, match=f"^--{flag} does not go with --.*; it goes with --"):
+                    configure(**choices, **{flag: value})
 
 
 def test_too_large_seed():

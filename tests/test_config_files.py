@@ -199,6 +199,12 @@ def test_files_of_flp_tf_0_1_are_converted(method, versions):
     assert Config.from_dict(config.to_dict()) == config
 
 
+def test_rates_that_had_no_effect_are_left_out():
+    """Files held the rates of all groups once."""
+    config = configure(method="oml", num_plastic_layers=1)
+    assert Config.from_dict({**config.to_dict(), "feedback_rate": 3.0, "rule_optimizer": "lion"}) == config
+
+
 def test_unknown_fields_of_old_files_are_refused():
     with pytest.raises(InputError, match="^lr is an unknown field"):
         Config.from_dict({**OF_0_1, "lr": 3})

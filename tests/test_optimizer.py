@@ -10,9 +10,9 @@ from helpers import assert_close, build_learner
 
 from flp_tf import registry
 from flp_tf.component import GROUPS
-from flp_tf.errors import InputError
-from flp_tf.meta.optimizers import OPTIMIZERS, Kind, Optimizers, schedule
-from flp_tf.meta.options import OuterLoop, phases
+from flp_tf.errors import ContractError, InputError
+from flp_tf.meta.optimizers import OPTIMIZERS, Kind, Optimizers, schedule, with_groups
+from flp_tf.meta.options import OuterLoop, OuterOptions, phases
 
 RATES = {"slow_rate": 0.01, "feedback_rate": 0.02, "plasticity_rate": 0.03, "strength_rate": 0.04}
 DECAYING = [name for name, kind in OPTIMIZERS.items() if kind.decays]
@@ -113,6 +113,12 @@ def test_norms():
     for name, part in gradients.items():
         whole = np.concatenate([np.ravel(gradient) for gradient in part.values()])
         assert_close(norms[name], np.linalg.norm(whole), tolerance=1e-6)
+
+
+def test_weights_without_a_rate_are_refused():
+    groups = {"rule": {"network/rule/decay": keras.Variable(0.0)}}
+    with pytest.raises(ContractError, match="^network/rule/decay is of the group rule, which has no rate; .* `trains`"):
+        Optimizers(groups, with_groups(OuterOptions, ("slow",))(), steps=10)
 
 
 @pytest.mark.parametrize(("method", "groups"), [("oml", ["slow"]), ("gradient", ["slow", "plasticity"])])

@@ -36,6 +36,7 @@ class Pathway(Component):
     """
 
     Options = PathwayOptions
+    trains = ("feedback",)
 
     def __init__(self, signal_size: int, strength: float = 0.5, **kwargs: Any):
         super().__init__(**kwargs)

@@ -13,6 +13,8 @@ class Initial(Component):
     `build(kernel_shape)`, and they are meta-learned in the outer group `initial`.
     """
 
+    trains = ("initial",)
+
     def build(self, kernel_shape: tuple[int, int]) -> None:
         """Makes the weights, if there are any.
 

@@ -41,11 +41,14 @@ class Learner(abc.ABC):
         network: trunk and plastic head.
 
     Attributes:
+        uses: the flags of the components that it is made of.
+        trains: the groups of meta-learned weights that it has beside those of its components.
         label: the method's name in figures and tables.
     """
 
     Options: ClassVar[type] = LearnerOptions
     uses: ClassVar[tuple[str, ...]] = ()
+    trains: ClassVar[tuple[str, ...]] = ("slow", "plasticity")
     label: ClassVar[str] = ""
 
     def __init__(self, network: Network):

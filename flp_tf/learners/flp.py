@@ -81,6 +81,7 @@ class FeedbackLearner(Learner):
 
     Options = FlpOptions
     uses = ("rule", "feedback", "initial")
+    trains = ("slow", "plasticity", "strength")
     label = "FLP"
 
     def __init__(

@@ -87,6 +87,7 @@ class OnlineMetaLearning(GradientLearner):
     """OML: gradient descent with one fixed rate (paper, section 6)."""
 
     Options = OmlOptions
+    trains = ("slow",)
     label = "OML"
 
     @classmethod

@@ -6,7 +6,7 @@ import random
 import numpy as np
 
 from flp_tf.errors import ContractError, InputError
-from flp_tf.meta.options import OuterLoop, Phase, phases
+from flp_tf.meta.options import OuterOptions, Phase, phases
 from flp_tf.tasks.base import Task
 
 
@@ -28,7 +28,7 @@ class Lengths:
         InputError: if a length does not fit the task.
     """
 
-    def __init__(self, task: Task, outer: OuterLoop, steps: int, seed: int):
+    def __init__(self, task: Task, outer: OuterOptions, steps: int, seed: int):
         if outer.lifetimes:
             lengths = [outer.lifetimes[_draw(seed, step, len(outer.lifetimes))] for step in range(steps)]
             flag, possible = "lifetimes", outer.lifetimes

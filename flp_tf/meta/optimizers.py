@@ -11,8 +11,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from flp_tf.component import GROUPS
-from flp_tf.errors import InputError
+from flp_tf.errors import ContractError, InputError
 from flp_tf.registry import option
 
 SCHEDULES = ("constant", "cosine")
@@ -103,23 +102,36 @@ class _Muon(getattr(keras.optimizers, "Muon", keras.optimizers.Optimizer)):
 OPTIMIZERS: dict[str, Kind] = _kinds()
 
 
-def _group_fields() -> list[tuple]:
-    """Returns the fields `GROUP_rate` and `GROUP_optimizer` of every group."""
+@functools.cache
+def with_groups(base: type, groups: tuple[str, ...]) -> type:
+    """Returns a subclass of `OptimizerOptions` with the options `GROUP_rate` and `GROUP_optimizer` of some groups.
+
+    Args:
+        base: the class that gets them.
+        groups: some of `component.GROUPS`.
+    """
     fields = []
-    for group in GROUPS:
+    for group in groups:
         rate = option(1e-4, f"Outer learning rate of {WEIGHTS[group]}.", least=0)
         optimizer = option("adam", f"Outer optimizer of {WEIGHTS[group]}.", legal=OPTIMIZERS)
         fields += [(f"{group}_rate", float, rate), (f"{group}_optimizer", str, optimizer)]
-    return fields
+
+    def reduced(options: OptimizerOptions) -> tuple:
+        """Says how `pickle` makes the options, whose class has no name that it could look up."""
+        return _unpickled, (base, groups, vars(options))
+
+    return dataclasses.make_dataclass(
+        base.__name__, fields, bases=(base,), frozen=True, namespace={"__reduce__": reduced}
+    )
 
 
-# `slow_rate: float`, `slow_optimizer: str` and so on for all of `GROUPS`.
-GroupOptions = dataclasses.make_dataclass("GroupOptions", _group_fields(), frozen=True)
+def _unpickled(base: type, groups: tuple[str, ...], values: Mapping[str, object]) -> object:
+    return with_groups(base, groups)(**values)
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerOptions(GroupOptions):
-    """Options of all outer optimizers: those below, and a rate and an optimizer per group."""
+class OptimizerOptions:
+    """Options of all outer optimizers: those below, and those of `with_groups`."""
 
     weight_decay: float = option(
         0.0, "Decoupled weight decay, relative to the rate, in groups whose optimizer has it.", least=0
@@ -174,11 +186,13 @@ class Optimizers:
 
     Raises:
         InputError: if there is weight decay, and no group's optimizer has it.
+        ContractError: if there are weights of a group that has no rate.
     """
 
     def __init__(self, groups: Mapping[str, Mapping[str, keras.Variable]], options: OptimizerOptions, steps: int):
         self.groups = {group: dict(weights) for group, weights in groups.items() if weights}
         self.clip_norm = options.clip_norm
+        _check_rates(self.groups, options)
         _check_weight_decay(self.groups, options)
         self.optimizers: dict[str, keras.optimizers.Optimizer] = {}
         self.variables: dict[str, tf.Variable] = {}
@@ -209,6 +223,16 @@ class Optimizers:
 
     def _ordered(self, group: str, gradients: Mapping[str, Mapping[str, tf.Tensor]]) -> list[tf.Tensor]:
         return [gradients[group][path] for path in self.groups[group]]
+
+
+def _check_rates(groups: Mapping[str, Mapping[str, object]], options: OptimizerOptions) -> None:
+    """Raises ContractError if there are weights without a rate."""
+    for group, weights in groups.items():
+        if not hasattr(options, f"{group}_rate"):
+            raise ContractError(
+                f"{next(iter(weights))} is of the group {group}, which has no rate; "
+                f"the component that has the weight must name the group in `trains`"
+            )
 
 
 def _check_weight_decay(groups: Mapping[str, object], options: OptimizerOptions) -> None:

@@ -4,9 +4,10 @@ import dataclasses
 import re
 from typing import NamedTuple
 
+from flp_tf.component import GROUPS
 from flp_tf.errors import InputError
 from flp_tf.meta.distribution import DISTRIBUTIONS
-from flp_tf.meta.optimizers import OptimizerOptions
+from flp_tf.meta.optimizers import OptimizerOptions, with_groups
 from flp_tf.registry import option
 
 # A part of a curriculum: length and episodes, each a number or a share in percent.
@@ -14,8 +15,8 @@ PART = re.compile(r"([0-9]{1,12})(%?):([0-9]{1,12})(%?)")
 
 
 @dataclasses.dataclass(frozen=True)
-class OuterLoop(OptimizerOptions):
-    """Options of meta-training (paper, section 4.1)."""
+class OuterOptions(OptimizerOptions):
+    """Options of meta-training (paper, section 4.1), but for the rates."""
 
     episodes: int = option(20_000, "Lifetimes of meta-training; a larger number goes on.", least=1, extensible=True)
     meta_batch: int = option(1, "Lifetimes of one outer step.", least=1)
@@ -38,6 +39,10 @@ class OuterLoop(OptimizerOptions):
         excludes="curriculum",
     )
     max_skipped: int = option(20, "Stop after this many non-finite meta-gradients in a row.", incidental=True, least=1)
+
+
+# The same with a rate and an optimizer of all groups.
+OuterLoop = with_groups(OuterOptions, GROUPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +71,12 @@ class Phase(NamedTuple):
         return self.steps or max(full * self.percent // 100, 1)
 
 
-def phases(outer: OuterLoop) -> list[Phase]:
+def phases(outer: OuterOptions) -> list[Phase]:
     """Returns the parts of the curriculum; the last has the task's own lifetimes.
 
     Raises:
-        InputError: if `--curriculum` cannot be read, or does not go with `--lifetimes`.
+        InputError: if `--curriculum` cannot be read.
     """
-    if outer.curriculum and outer.lifetimes:
-        raise InputError(
-            f"--curriculum={outer.curriculum} does not go with --lifetimes={','.join(map(str, outer.lifetimes))}; "
-            "legal is one of them"
-        )
     found, start = [], 0
     for part in filter(None, outer.curriculum.split(",")):
         match = PART.fullmatch(part)

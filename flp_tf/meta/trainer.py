@@ -15,7 +15,7 @@ from flp_tf.meta.devices import compiled_estimate
 from flp_tf.meta.estimators import Estimator
 from flp_tf.meta.lengths import Lengths
 from flp_tf.meta.optimizers import Optimizers
-from flp_tf.meta.options import Engine, OuterLoop
+from flp_tf.meta.options import Engine, OuterOptions
 from flp_tf.tasks.base import Task
 from flp_tf.tasks.checks import check_size
 
@@ -64,7 +64,7 @@ class Trainer:
         learner: Learner,
         task: Task,
         estimator: Estimator,
-        outer: OuterLoop,
+        outer: OuterOptions,
         engine: Engine,
         *,
         seed: int,

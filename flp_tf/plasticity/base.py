@@ -21,6 +21,8 @@ class Rule(Component):
     `Options` of a rule are its constructor's arguments, and flags that start with `--rule_`.
     """
 
+    trains = ("rule",)
+
     def build(self, kernel_shape: tuple[int, int]) -> None:
         """Makes the rule's weights, if it has any.
 
@@ -48,6 +50,8 @@ class FunctionRule(Rule):
         function: `function(kernel, pre, post) -> direction`; see `Rule.call`.
         **kwargs: of `keras.layers.Layer`.
     """
+
+    trains = ()
 
     def __init__(self, function: RuleFunction, **kwargs: Any):
         super().__init__(**kwargs)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from flp_tf.errors import InputError
-from flp_tf.meta.options import OuterLoop, Phase, phases
-from flp_tf.registry import REGISTRIES, Choice, check, kind
+from flp_tf.meta.options import OuterOptions, Phase, phases
+from flp_tf.registry import REGISTRIES, Choice, check, kind, text
 from flp_tf.runs import legacy, recipes
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.sections import (
@@ -101,7 +101,7 @@ def _check(section: str, options: Any, choices: Mapping[str, str]) -> None:
         raise InputError(f"{error}{owner}") from None
 
 
-def _check_length(outer: OuterLoop) -> None:
+def _check_length(outer: OuterOptions) -> None:
     """Raises InputError unless curriculum, warm-up and meta-batches fit the episodes."""
     start = phases(outer)[-1].start
     if start > outer.episodes:
@@ -241,7 +241,8 @@ class Config:
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """Returns the configuration of a `config.json`.
 
-        Files of flp_tf 0.1, which held the options of all components, are converted.
+        Files of flp_tf 0.1, which held the options of all components, are converted, and
+        rates of weights that no component has, which had no effect, are left out.
 
         Raises:
             InputError: if a field is unknown or of the wrong type, task or method is
@@ -250,7 +251,7 @@ class Config:
         """
         values = legacy.converted(values)
         try:
-            choose(values)
+            values = legacy.without_idle_rates(values)
         except InputError as error:
             raise InputError(f"{error}; a component of your own needs its file in --plugins") from None
         if unknown := sorted(values.keys() - set(known())):
@@ -258,8 +259,3 @@ class Config:
         if missing := [flag for flag in ("task", "method") if flag not in values]:
             raise InputError(f"the field {missing[0]} is missing")
         return configure(**values)
-
-
-def text(value: Any) -> str:
-    """Returns a value as it stands on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

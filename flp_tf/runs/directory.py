@@ -27,8 +27,9 @@ import flp_tf
 from flp_tf.errors import InputError
 from flp_tf.export.saved_model import free
 from flp_tf.files import check_writable, local
+from flp_tf.registry import text
 from flp_tf.runs import checkpoints, files
-from flp_tf.runs.config import Config, text
+from flp_tf.runs.config import Config
 from flp_tf.runs.recipes import RECIPES
 
 PACKAGES = ("tensorflow", "keras", "numpy")

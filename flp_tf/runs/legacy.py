@@ -1,11 +1,13 @@
 """Configurations that other versions of flp_tf wrote."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from flp_tf import __version__
 from flp_tf.errors import InputError
+from flp_tf.meta.options import OuterLoop, OuterOptions
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.sections import choose, flags_of, known
 
@@ -50,3 +52,18 @@ def _from_0_1(values: Mapping[str, Any]) -> dict[str, Any]:
     has_effect = set(flags_of(choose(given | IMPLIED)))
     kept = {flag: value for flag, value in given.items() if flag in has_effect or flag not in known()}
     return kept | {flag: value for flag, value in IMPLIED.items() if flag in has_effect or flag == RECIPES.flag}
+
+
+def without_idle_rates(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns fields without rates and optimizers of groups of weights that no chosen component has.
+
+    They were stored before November 2026, and had no effect.
+
+    Raises:
+        InputError: if there is no such component.
+    """
+    rates = {field.name for field in dataclasses.fields(OuterLoop)} - {
+        field.name for field in dataclasses.fields(OuterOptions)
+    }
+    idle = rates.difference(flags_of(choose(values)))
+    return {flag: value for flag, value in values.items() if flag not in idle}

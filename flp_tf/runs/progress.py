@@ -8,8 +8,9 @@ from typing import Any
 from tqdm import tqdm
 
 from flp_tf.meta.trainer import Trainer
+from flp_tf.registry import text
 from flp_tf.runs import results
-from flp_tf.runs.config import Config, resolve, text
+from flp_tf.runs.config import Config, resolve
 
 # Outer steps that are measured before the first line says how long the run takes.
 MEASURED = 3

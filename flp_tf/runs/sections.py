@@ -2,7 +2,9 @@
 
 A configuration consists of sections, each with an options dataclass. The sections of
 `ROOTS` and those that a chosen component `uses` are slots: a registry's flag chooses the
-component, and the component brings its options. Those of `FIXED` are the same in all runs.
+component, and the component brings its options. Those of `FIXED` are the same in all runs,
+but for the rates of the outer loop: there is one for each group of weights that a chosen
+component has.
 """
 
 import dataclasses
@@ -10,10 +12,12 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flp_tf.component import GROUPS
 from flp_tf.errors import InputError
 from flp_tf.learners import METHODS
 from flp_tf.meta.estimators import ESTIMATORS
-from flp_tf.meta.options import Engine, OuterLoop
+from flp_tf.meta.optimizers import OptimizerOptions, with_groups
+from flp_tf.meta.options import Engine, OuterOptions
 from flp_tf.registry import REGISTRIES, kind, option
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.tasks import TASKS
@@ -35,7 +39,7 @@ class RunOptions:
 
 
 ROOTS = tuple(registry.flag for registry in (TASKS, METHODS, ESTIMATORS))
-FIXED: Mapping[str, type] = {"outer": OuterLoop, "engine": Engine, "run": RunOptions}
+FIXED: Mapping[str, type] = {"outer": OuterOptions, "engine": Engine, "run": RunOptions}
 TITLES = {"outer": "the outer loop", "engine": "the engine", "run": "all runs"}
 
 
@@ -101,6 +105,9 @@ def _all_places() -> Iterator[Place]:
             options = registry.options(name)
             for field in dataclasses.fields(options):
                 yield Place(slot, name, registry.prefix + field.name, field, options)
+            rates = with_groups(OptimizerOptions, registry.trains(name))
+            for field in dataclasses.fields(rates)[len(dataclasses.fields(OptimizerOptions)) :]:
+                yield Place(slot, name, field.name, field, rates)
     for section, options in FIXED.items():
         for field in dataclasses.fields(options):
             yield Place(section, "", field.name, field, options)
@@ -149,7 +156,9 @@ def active(choices: Mapping[str, str]) -> dict[str, type]:
     Args:
         choices: component by slot.
     """
-    return {slot: REGISTRIES[slot].options(name) for slot, name in choices.items()} | dict(FIXED)
+    trained = {group for slot, name in choices.items() for group in REGISTRIES[slot].trains(name)}
+    outer = with_groups(FIXED["outer"], tuple(group for group in GROUPS if group in trained))
+    return {slot: REGISTRIES[slot].options(name) for slot, name in choices.items()} | {**FIXED, "outer": outer}
 
 
 def flags_of(choices: Mapping[str, str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The contract of a task, and the structure of an episode."""
 
 import abc
+import copy
 import functools
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
@@ -214,6 +215,14 @@ class Task(abc.ABC):
             f"--lifetime={steps} does not go with {type(self).__name__}, whose lifetimes have a fixed length; "
             f"the legal value is {self.steps}"
         )
+
+    def _of_length(self, steps: int) -> "Task":
+        """Returns a copy with another `steps`: all else that a subclass keeps stays as it is."""
+        if steps == self.steps:
+            return self
+        twin = copy.copy(self)
+        twin.steps = steps
+        return twin
 
     def draw(self, episode: Episode, before: np.ndarray, after: np.ndarray) -> matplotlib.figure.Figure | None:
         """Draws an episode and what the network answers. Optional: None, if a task has no picture.

@@ -1,6 +1,5 @@
 """Imitation of a learning algorithm (paper, section 4.2): how much a lifetime can compute."""
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
@@ -87,9 +86,7 @@ class Imitation(Task):
     def with_lifetime(self, steps: int) -> "Imitation":
         """Returns the same task with lifetimes of `steps` inner steps, of which there may be any number."""
         check(dataclasses.replace(self.options, lifetime=steps))
-        twin = copy.copy(self)
-        twin.steps = steps
-        return twin
+        return self._of_length(steps)
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
         """Draws a function and its data; see `Task.sample_lifetime`."""

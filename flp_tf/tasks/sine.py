@@ -1,6 +1,5 @@
 """Online regression of several sines (paper, section 5.1)."""
 
-import copy
 import dataclasses
 import math
 from typing import ClassVar
@@ -75,18 +74,12 @@ class Sine(Task):
     def with_lifetime(self, steps: int) -> "Sine":
         """Returns the same sines with lifetimes of `steps` inner steps.
 
-        A copy with another `steps`: everything else that a subclass keeps stays as it is.
-
         Raises:
             InputError: if the steps are not divisible by the sines.
         """
-        if steps == self.steps:
-            return self
         check(SineOptions(lifetime=steps))
         _check_divisible(steps, self.num_concepts)
-        twin = copy.copy(self)
-        twin.steps = steps
-        return twin
+        return self._of_length(steps)
 
     def draw(self, episode: Episode, before: np.ndarray, after: np.ndarray) -> matplotlib.figure.Figure:
         """Draws every sine with the predictions before and after the lifetime."""
