@@ -180,6 +180,21 @@ def test_benchmark_refuses_bad_input(flag):
     assert done.returncode != 0 and flag in done.stderr and "Traceback" not in done.stderr
 
 
+def test_benchmark_measures_the_network_whose_arithmetic_it_counts():
+    code = """
+import sys
+sys.path.insert(0, "tools")
+import benchmark, measure
+from flp_tf import learners
+from flp_tf.runs.config import configure
+config = configure(**measure.flags_of({"task": "sine", "num_plastic_layers": 9, "lifetime": 400}))
+learner = learners.build(config, config.make_task())
+print([tuple(layer.kernel.shape) for layer in learner.network.head] == benchmark.layer_sizes(9))
+"""
+    done = run_tool("-c", code)
+    assert done.stdout.strip() == "True", done.stderr
+
+
 @pytest.mark.parametrize("layers, products", [(1, 8 * 3 + 6), (3, 6 * 3 + 3 * 6)])
 def test_floor_runs_the_products_that_are_needed_and_no_other(layers, products):
     """Three a layer of the trunk, six a plastic layer and step."""

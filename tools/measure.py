@@ -28,7 +28,8 @@ def flags_of(row: dict) -> dict[str, Any]:
     """Returns the flags of a row's run."""
     flags = {"continual": True, "num_plastic_layers": row["num_plastic_layers"]}
     if row["task"] == "sine":
-        return flags | {"task": "sine", "lifetime": row["lifetime"]}
+        # By name: recipes choose other networks.
+        return flags | {"task": "sine", "network": "sine_paper", "lifetime": row["lifetime"]}
     size = 28 if row["task"] == "omniglot_compact" else 84
     flags |= {"task": "omniglot", "network": row["task"], "image_size": size}
     return flags | {"rotations": True, "omniglot_archives": row["archives"]}
