@@ -28,7 +28,7 @@ class Network(Component):
         trunk: Keras layers or models, from the input up; none for a network that is all plastic.
         head: plastic layers, the output last. Their names must differ.
         input_shape: shape of one example.
-        **kwargs: of `keras.layers.Layer`, such as `dtype`.
+        **kwargs: of `keras.layers.Layer`, such as `dtype="float64"`.
 
     Attributes:
         layers: all layers by name, from the input up.

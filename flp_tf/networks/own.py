@@ -27,9 +27,9 @@ def make_trunk(network: str, make: MakeTrunk, input_shape: Sequence[int], name: 
 
     Raises:
         InputError: if it is no Keras layer, does not take such examples, returns something else than
-            one tensor of features, or has state that training would change. `BatchNormalization`
-            and `Dropout` have such state, and only `fit` of Keras would change it; a trunk is the
-            same throughout a lifetime.
+            one tensor of features, or has state that training would change. `keras.layers.BatchNormalization`
+            and `keras.layers.Dropout` have such state, and only `fit` of Keras would change it; a trunk
+            is the same throughout a lifetime.
     """
     shape = tuple(input_shape)
     with _policy(dtype):
