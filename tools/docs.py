@@ -133,9 +133,8 @@ def slug(heading: str, separator: str) -> str:
 def navigation(page: str) -> str:
     """Returns links from a page to the documents and the top of the reference."""
     names = {place: Path(source).stem for source, place in PAGES.items()} | {"flp_tf.html": "reference"}
-    return (
-        "<nav>" + " · ".join(f'<a href="{_from(page, place)}">{name}</a>' for place, name in names.items()) + "</nav>"
-    )
+    links = [f'<a href="{_from(page, place)}">{name}</a>' for place, name in names.items()]
+    return f"<p>{' · '.join(links)}</p>"
 
 
 def _from(page: str, place: str) -> str:
