@@ -1,6 +1,6 @@
 """The command line: flags made from all registered components, flagfiles, plugins.
 
-Flags live in a `FlagValues` of their own, made anew at every call. Nothing global is
+Flags live in a `absl.flags.FlagValues` of their own, made anew at every call. Nothing global is
 touched, so a process can parse several command lines, in any thread, and components that
 were registered meanwhile have their flags.
 """

@@ -221,7 +221,7 @@ def report(rows: list[dict], rate: float, path: Path) -> None:
     cores = len(os.sched_getaffinity(0))
     path.write_text(
         f"# Performance\n\nMeasured with `{command}` on {time.strftime('%Y-%m-%d')}, {cores} CPU cores, seed 0: the "
-        "paper's sine network, batches of 32. `plain` is `tf.while_loop` and `GradientTape` with the trunk outside "
+        "paper's sine network, batches of 32. `plain` is `tf.while_loop` and `tf.GradientTape` with the trunk outside "
         "the loop, `plain_xla` the same compiled, `lifetime` this library's engine. Times on shared machines are "
         "noise; compare within a setting. GFLOP/s counts the arithmetic without recomputation, "
         "data is the share of time that drawing the episode takes.\n\n"

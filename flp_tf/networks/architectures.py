@@ -3,7 +3,8 @@
 An architecture is a line of layer tokens joined by dashes, from the input to the
 last hidden layer; the output layer follows from the task. `300` is a dense layer of
 300 units, `c128` a 3x3 convolution of 128 channels, `c128s2` one of stride 2.
-A new architecture is one line below, or the text itself as the flag.
+A new architecture is one line below, or the text itself as the flag. The first token may
+be the name of an own trunk, a function from the shape of one example to a Keras model.
 """
 
 import re
@@ -15,6 +16,7 @@ import keras
 from flp_tf.errors import InputError
 from flp_tf.layers import PlasticConv2D, PlasticDense, PlasticLayer
 from flp_tf.networks.network import Network
+from flp_tf.networks.own import MakeTrunk, make_trunk
 from flp_tf.registry import Registry
 
 # Of all convolutions.
@@ -34,6 +36,15 @@ class Conv(NamedTuple):
     strides: int = 1
 
 
+class Own(NamedTuple):
+    """An own Keras model, the trunk below all other layers."""
+
+    name: str
+    make: MakeTrunk
+
+
+Spec = Own | Dense | Conv
+
 ARCHITECTURES = Registry("network", text="Name of an architecture, or hidden layers such as 300-300 or c64s2-c64-128.")
 ARCHITECTURES.register("sine_paper")("300-300-300-300-300-900-300-300")
 ARCHITECTURES.register("sine_compact")("128-128-128-128-128")
@@ -42,15 +53,23 @@ ARCHITECTURES.register("mini_imagenet_paper")("c256s2-c256-c256s2-c256-c256s2-c2
 ARCHITECTURES.register("omniglot_compact")("c64s2-c64-c64s2-c64-128")
 
 
-def parse(network: str) -> tuple[Dense | Conv, ...]:
+def parse(network: str) -> tuple[Spec, ...]:
     """Reads an architecture's name or its line of tokens.
 
     Raises:
         InputError: if it is neither, or has a convolution above a dense layer.
     """
-    tokens = (ARCHITECTURES[network] if network in ARCHITECTURES else network).split("-")
+    own = [name for name in ARCHITECTURES if callable(ARCHITECTURES[name]) and f"{network}-".startswith(f"{name}-")]
+    if own:
+        name = max(own, key=len)
+        above = _layers(network, network[len(name) + 1 :]) if network != name else ()
+        return (Own(name, ARCHITECTURES[name]), *above)
+    return _layers(network, ARCHITECTURES[network] if network in ARCHITECTURES else network)
+
+
+def _layers(network: str, text: str) -> tuple[Dense | Conv, ...]:
     layers: list[Dense | Conv] = []
-    for token in tokens:
+    for token in text.split("-"):
         match = re.fullmatch(r"(c?)([1-9][0-9]{0,8})(?:s([1-9]))?", token)
         if not match or (match[3] and not match[1]):
             raise InputError(
@@ -65,7 +84,7 @@ def parse(network: str) -> tuple[Dense | Conv, ...]:
 
 
 def build(
-    layers: Sequence[Dense | Conv],
+    layers: Sequence[Spec],
     input_shape: Sequence[int],
     num_outputs: int,
     num_plastic_layers: int,
@@ -80,7 +99,8 @@ def build(
         layers: hidden layers, from `parse`.
         input_shape: shape of one example.
         num_outputs: size of the output layer, which is linear.
-        num_plastic_layers: how many layers, from the output down, are plastic.
+        num_plastic_layers: how many layers, from the output down, are plastic; an own
+            trunk is none of them.
         plastic_options: returns the keyword arguments of a plastic layer, given
             whether it is the output layer. Called once per layer, so that a feedback
             pathway in them is the layer's own.
@@ -90,19 +110,24 @@ def build(
 
     Raises:
         InputError: if more layers are to be plastic than there are, or none, or if a
-            convolution's input is no map of its kernel's size.
+            convolution's input is no map of its kernel's size; see also `make_trunk`.
     """
-    specs = (*layers, Dense(num_outputs))
-    if not 1 <= num_plastic_layers <= len(specs):
+    specs, trunk, head = (*layers, Dense(num_outputs)), [], []
+    trunk_dtype = trunk_dtype or dtype
+    most = sum(not isinstance(spec, Own) for spec in specs)
+    if not 1 <= num_plastic_layers <= most:
         raise InputError(
-            f"--num_plastic_layers={num_plastic_layers} is not possible; the network has {len(specs)} layers, "
-            f"legal values are 1 to {len(specs)}"
+            f"--num_plastic_layers={num_plastic_layers} is not possible; the network has {most} layers"
+            f"{' above its own trunk' if most < len(specs) else ''}, legal values are 1 to {most}"
         )
-    _check_maps(specs, tuple(input_shape))
-    trunk, head = [], []
-    for i, spec in enumerate(specs):
+    if most < len(specs):
+        name, make = specs[0]
+        trunk.append(make_trunk(name, make, input_shape, name="layer_0", dtype=trunk_dtype))
+    map_shape = trunk[0].compute_output_shape((None, *input_shape))[1:] if trunk else input_shape
+    _check_maps(specs[len(trunk) :], tuple(map_shape))
+    for i, spec in list(enumerate(specs))[len(trunk) :]:
         if i < len(specs) - num_plastic_layers:
-            trunk.append(_trunk_layer(spec, name=f"layer_{i}", dtype=trunk_dtype or dtype))
+            trunk.append(_trunk_layer(spec, name=f"layer_{i}", dtype=trunk_dtype))
         else:
             is_output = i == len(specs) - 1
             options = {"activation": "linear" if is_output else "relu", **plastic_options(is_output)}

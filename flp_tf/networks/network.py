@@ -11,6 +11,7 @@ from flp_tf.component import GROUPS, Component
 from flp_tf.errors import InputError
 from flp_tf.layers import PlasticLayer
 from flp_tf.layers.base import LayerState
+from flp_tf.networks.own import layers_of, units
 from flp_tf.seeds import fold
 
 # By the name of the plastic layer.
@@ -27,7 +28,7 @@ class Network(Component):
         trunk: Keras layers or models, from the input up; none for a network that is all plastic.
         head: plastic layers, the output last. Their names must differ.
         input_shape: shape of one example.
-        **kwargs: of `keras.layers.Layer`, such as `dtype`.
+        **kwargs: of `keras.layers.Layer`, such as `dtype="float64"`.
 
     Attributes:
         layers: all layers by name, from the input up.
@@ -60,8 +61,8 @@ class Network(Component):
             shape = (math.prod(shape),) if isinstance(layer, keras.layers.Dense) else shape
             self.input_shapes[layer.name] = shape
             _build(layer, shape)
+            self.trunk_units += units(layer, shape)
             shape = tuple(layer.compute_output_shape((None, *shape))[1:])
-            self.trunk_units += math.prod(shape)
         self.feature_shape = shape
         activity_shapes = {}
         for layer in head:
@@ -100,7 +101,7 @@ class Network(Component):
     @property
     def convolutional_trunk(self) -> bool:
         """Whether the trunk has a convolution."""
-        return any(isinstance(layer, keras.layers.Conv2D) for layer in self.trunk)
+        return any(isinstance(part, keras.layers.Conv2D) for layer in self.trunk for part in layers_of(layer))
 
     def encode(self, x: tf.Tensor) -> tf.Tensor:
         """Runs the trunk.
