@@ -70,6 +70,14 @@ const live = (page, of) =>
     return { before, after, forgotten: await learner.predict(asked[0]), image: Array.from(shown[0]) };
   }, of);
 
+/** The image of a drawing, and of the same drawing half as large and in a corner. */
+const placement = (page) =>
+  page.evaluate(async (strokes) => {
+    const { inked, scaled } = await import("./drawing.js");
+    const small = strokes.map((stroke) => stroke.map(([x, y]) => [0.02 + x / 2, 0.4 + y / 2]));
+    return [strokes, small].map((drawn) => Array.from(scaled(inked(drawn))));
+  }, CHARACTERS[0].map((stroke) => stroke.map((point) => point.map((value) => value / 100))));
+
 /** Draws a character with the mouse, a little different every time. */
 async function draw(page, character, variant) {
   const box = await page.locator("#pad").boundingBox();
@@ -157,6 +165,7 @@ try {
   const loaded = [...requests];
   const found = { loaded, complaints, lifetimes: [] };
   for (const one of JSON.parse(readFileSync(lifetimes))) found.lifetimes.push(await live(page, one));
+  found.placement = await placement(page);
   found.mouse = await byMouse(page);
   found.keyboard = await byKeyboard(page);
   found.later = requests.slice(loaded.length);

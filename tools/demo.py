@@ -133,6 +133,8 @@ def serve(port: int) -> None:
             server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
         except OSError as error:
             raise InputError(f"--port={port} cannot be used: {error.strerror}; --port=0 takes a free one") from None
+        # Not to leave the folder behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with server:
             build(Path(folder))
             print(f"http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
@@ -155,7 +157,6 @@ def write(output: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Serves the page, or writes it to a folder."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if len(argv) > 1:
             raise InputError(f"{argv[1]} is no flag; legal are --port and --output")
