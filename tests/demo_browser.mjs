@@ -70,12 +70,14 @@ const live = (page, of) =>
     return { before, after, forgotten: await learner.predict(asked[0]), image: Array.from(shown[0]) };
   }, of);
 
-/** The image of a drawing, and of the same drawing half as large and in a corner. */
+/** The image of a drawing, of the same drawing half as large and in a corner, and how wide a line is. */
 const placement = (page) =>
   page.evaluate(async (strokes) => {
     const { inked, scaled } = await import("./drawing.js");
+    const row = inked([[[0.5, 0], [0.5, 1]]]).slice(105 * 50, 105 * 51);
     const small = strokes.map((stroke) => stroke.map(([x, y]) => [0.02 + x / 2, 0.4 + y / 2]));
-    return [strokes, small].map((drawn) => Array.from(scaled(inked(drawn))));
+    const images = [strokes, small].map((drawn) => Array.from(scaled(inked(drawn))));
+    return { images, width: row.reduce((sum, ink) => sum + ink, 0) };
   }, CHARACTERS[0].map((stroke) => stroke.map((point) => point.map((value) => value / 100))));
 
 /** Draws a character with the mouse, a little different every time. */
