@@ -27,16 +27,20 @@ const CHARACTERS = [
 
 const number = (text) => Number(text.replace(" %", ""));
 
-/** What a user sees. */
-const seen = async (page) => ({
-  guess: await page.locator("#guess").textContent(),
-  chances: (await page.locator(".chance output").allTextContents()).map(number),
-  learned: await page.locator(".class input").evaluateAll((all) => all.map((one) => parseInt(one.ariaLabel.split(", ")[1]))),
-});
+/** What a user sees when the page has come to rest. */
+async function seen(page) {
+  await page.locator("#guess[aria-busy=false]").waitFor();
+  const labels = await page.locator(".class input").evaluateAll((all) => all.map((one) => one.ariaLabel));
+  return {
+    guess: await page.locator("#guess").textContent(),
+    chances: (await page.locator(".chance output").allTextContents()).map(number),
+    learned: labels.map((label) => parseInt(label.split(", ")[1])),
+  };
+}
 
 async function open(browser, options) {
   const context = await browser.newContext(options);
-  context.setDefaultTimeout(20_000);
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   const requests = [];
   const complaints = [];
@@ -107,11 +111,9 @@ async function byMouse(page) {
   found.learned = (await seen(page)).learned;
   for (const character of CHARACTERS.keys()) {
     await draw(page, character, 5.5);
-    await page.waitForFunction(() => document.querySelector("#guess").textContent.match(/^(This|Perhaps|Is it)/));
     found.guesses.push(await seen(page));
     if (screenshot && character === 2) await page.screenshot({ path: screenshot, fullPage: true });
     await page.locator("#clear").click();
-    await page.waitForFunction(() => document.querySelector("#guess").textContent.startsWith("Now"));
   }
   return found;
 }
@@ -125,14 +127,11 @@ async function byKeyboard(page) {
   await page.evaluate(() => document.activeElement.blur());
   for (let i = 0; i < 9 && (await page.evaluate(() => document.activeElement.id)) !== "pad"; i++) await press("Tab");
   await press("2", "ArrowUp", "ArrowLeft", "Space", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "Space");
-  await page.locator("#learn:enabled").waitFor();
   const drawn = await seen(page);
   await press("Enter");
-  await page.locator("#learn:disabled").waitFor();
   const learned = await seen(page);
   for (let i = 0; i < 9 && (await page.evaluate(() => document.activeElement.id)) !== "reset"; i++) await press("Tab");
   await press("Enter");
-  await page.waitForFunction(() => document.querySelector("#guess").textContent.includes("character 1 (1 of 5)"));
   return { drawn, learned, forgotten: await seen(page) };
 }
 
@@ -152,6 +151,7 @@ async function byTouch(browser) {
   await touch("touchEnd");
   const scrolled = (await scroll()) - before;
   await page.locator("#learn:enabled").tap();
+  // A click follows a tap a little later.
   await page.locator("#learn:disabled").waitFor();
   const width = await page.evaluate(() => document.documentElement.scrollWidth);
   if (screenshot) await page.screenshot({ path: screenshot.replace(".png", "_phone.png"), fullPage: true });

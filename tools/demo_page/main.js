@@ -103,12 +103,14 @@ async function refresh() {
   due = true;
   if (!learner || guessing) return;
   guessing = true;
+  element("guess").ariaBusy = "true";
   while (due) {
     await new Promise(requestAnimationFrame);
     due = false;
     show(pad.strokes.length ? await learner.predict(image()) : undefined);
   }
   guessing = false;
+  element("guess").ariaBusy = "false";
 }
 
 function show(probabilities) {

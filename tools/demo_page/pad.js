@@ -24,6 +24,8 @@ export class Pad {
     this.#changed = changed;
     canvas.addEventListener("pointerdown", (event) => this.#begin(event));
     canvas.addEventListener("pointermove", (event) => this.#go(event));
+    // A stroke is no swipe: the tap that follows a swipe at once would be lost.
+    canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     canvas.addEventListener("keydown", (event) => this.#press(event));
     canvas.addEventListener("keyup", (event) => this.#held.delete(event.key));
     canvas.addEventListener("focus", () => this.#show());
