@@ -81,6 +81,23 @@ def test_precision_of_weights():
         litert.convert(learner, "int4")
 
 
+def test_batches_of_one_size(tmp_path):
+    """LiteRT.js wants the size in the file; what is learned is the same."""
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    learner, task = learner_and_task()
+    episode = task.sample(3, 0, 1, "test")
+    x, y = (part[0, 0].numpy() for part in (episode.support_x, episode.support_y))
+    outputs = []
+    for name, batch in (("any", None), ("one", task.batch_size)):
+        file = litert.write(learner, tmp_path / name, batch=batch)
+        of_file = interpreter.Interpreter(str(file)).get_signature_runner("learn").get_input_details()
+        assert [of_file[part]["shape_signature"][0] for part in ("x", "y")] == [batch or -1] * 2
+        model = litert.Interpreted(file)
+        model.learn(x, y)
+        outputs.append(model.predict(x))
+    np.testing.assert_allclose(*outputs, rtol=1e-5)
+
+
 def test_signatures_of_a_saved_model(tmp_path):
     """With the state in the model, and with a state that is passed: the same outputs, and those of the library."""
     learner, task = learner_and_task()

@@ -19,14 +19,15 @@ class Functions:
 
     Args:
         learner: the meta-learned learner.
+        batch: examples of an inner step and of a prediction; any number by default.
 
     Attributes:
         state: shape and type of every tensor of the state, by name.
-        x: shape and type of a batch of examples, of any size.
+        x: shape and type of a batch of examples.
         y: the same of their targets.
     """
 
-    def __init__(self, learner: Learner):
+    def __init__(self, learner: Learner, batch: int | None = None):
         self.learner = learner
         self._form = initial_state(learner)
         flat = tf.nest.flatten(self._form)
@@ -35,8 +36,8 @@ class Functions:
             names = [f"{name}_{i}" for i, name in enumerate(names)]
         self.state = {name: tf.TensorSpec(part.shape[1:], part.dtype, name) for name, part in zip(names, flat)}
         network = learner.network
-        self.x = tf.TensorSpec([None, *network.example_shape], network.compute_dtype, name="x")
-        self.y = tf.TensorSpec([None, network.head[-1].units], network.compute_dtype, name="y")
+        self.x = tf.TensorSpec([batch, *network.example_shape], network.compute_dtype, name="x")
+        self.y = tf.TensorSpec([batch, network.head[-1].units], network.compute_dtype, name="y")
 
     def initial_state(self) -> Named:
         """Returns the state of a new lifetime."""

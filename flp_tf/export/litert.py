@@ -28,15 +28,16 @@ NAMES = {"initial_state": "reset", "learn": "learn", "predict": "predict"}
 MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op")
 
 
-def convert(learner: Learner, weights: str = "float32") -> bytes:
+def convert(learner: Learner, weights: str = "float32", batch: int | None = None) -> bytes:
     """Returns a LiteRT file that learns by built-in operations alone.
 
     Its signatures are `reset() -> STATE`, `learn(x, y, STATE) -> STATE` and `predict(x,
-    STATE) -> outputs`, with STATE as in `Functions.state`. A batch has any size.
+    STATE) -> outputs`, with STATE as in `Functions.state`.
 
     Args:
         learner: the meta-learned learner.
         weights: one of `WEIGHTS`; the state is float32 in all of them.
+        batch: size of a batch; any by default, which LiteRT.js (2.5) refuses to run.
 
     Raises:
         InputError: if the inner step needs operations that LiteRT does not have, as that of
@@ -46,7 +47,7 @@ def convert(learner: Learner, weights: str = "float32") -> bytes:
         raise InputError(f"--weights={weights} is unknown; legal values: {', '.join(WEIGHTS)}")
     module = tf.Module()
     module.weights = [variable.value for variable in learner.variables.values()]
-    signatures = {NAMES[name]: graph for name, graph in Functions(learner).concrete().items()}
+    signatures = {NAMES[name]: graph for name, graph in Functions(learner, batch).concrete().items()}
     with tempfile.TemporaryDirectory() as folder, silenced():
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
@@ -65,18 +66,19 @@ def convert(learner: Learner, weights: str = "float32") -> bytes:
             raise
 
 
-def write(learner: Learner, folder: Path, weights: str = "float32") -> Path:
+def write(learner: Learner, folder: Path, weights: str = "float32", batch: int | None = None) -> Path:
     """Writes a LiteRT file into a folder; returns its path.
 
     Args:
         learner: the meta-learned learner.
         folder: made if it is missing.
         weights: one of `WEIGHTS`.
+        batch: see `convert`.
 
     Raises:
         InputError: see `convert`; or if the file cannot be written.
     """
-    content = convert(learner, weights)
+    content = convert(learner, weights, batch)
     with whole(folder / FILE) as file:
         file.write(content)
     return folder / FILE

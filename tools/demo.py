@@ -1,0 +1,176 @@
+"""A page that learns handwritten characters in the browser, from a network that ships.
+
+    tools/demo                  # on http://127.0.0.1:8000 until Ctrl-C
+    tools/demo --output=page    # a folder instead, for any web server
+
+The page is `tools/demo_page`. It runs the network's LiteRT file with LiteRT.js, which npm
+fetches once, in the version that `tools/demo_page/package-lock.json` has.
+"""
+
+import functools
+import http.server
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from absl import app, flags  # noqa: E402
+
+from flp_tf import learners  # noqa: E402
+from flp_tf.errors import InputError  # noqa: E402
+from flp_tf.export import litert  # noqa: E402
+from flp_tf.files import check_writable, local  # noqa: E402
+from flp_tf.learners import Learner  # noqa: E402
+from flp_tf.runs import run  # noqa: E402
+from flp_tf.tasks.classification import Classification  # noqa: E402
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("port", 8000, "Port on this machine; 0 for a free one.", lower_bound=0, upper_bound=65535)
+flags.DEFINE_string("output", "", "Empty or new folder to write the page to, instead of serving it.")
+
+# Five classes, five drawings of each, one after the other.
+NETWORK = "omniglot_compact_continual_flp2"
+PAGE = ROOT / "tools" / "demo_page"
+PARTS = ("*.html", "*.css", "*.js")
+PACKAGES = PAGE / "node_modules"
+# What the page loads of the packages, by its place in the page. LiteRT.js takes the second
+# pair where the browser has no relaxed SIMD. Neither has threads, so that the page needs no
+# headers about other origins.
+LIBRARY = {
+    "litert/core.js": "@litertjs/core/dist/index.js",
+    "litert/wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
+    **{
+        f"litert/wasm/{name}.{kind}": f"@litertjs/core/wasm/{name}.{kind}"
+        for name in ("litert_wasm_internal", "litert_wasm_compat_internal")
+        for kind in ("js", "wasm")
+    },
+}
+
+
+def learner() -> Learner:
+    """Returns the network that ships, for which no drawings of Omniglot are needed."""
+    config = run.find(NETWORK).config()
+    shape = (config.image_size, config.image_size, 1)
+    task = types.SimpleNamespace(input_shape=shape, num_outputs=config.ways, loss=Classification.loss)
+    network = learners.build(config, task)
+    run.start_from(network, NETWORK)
+    return network
+
+
+def fetch() -> None:
+    """Fetches the packages, unless they are there in the versions that are asked for.
+
+    Raises:
+        InputError: if npm is missing, or fails.
+    """
+    wanted = json.loads((PAGE / "package.json").read_text())["dependencies"]
+    found = [PACKAGES / name / "package.json" for name in wanted]
+    if all(
+        path.exists() and json.loads(path.read_text())["version"] == wanted[name] for name, path in zip(wanted, found)
+    ):
+        return
+    needed = f"{', '.join(wanted)}, which the page runs the network with"
+    if not shutil.which("npm"):
+        raise InputError(f"npm (of Node.js) is missing; it fetches {needed}")
+    print(f"Fetching {needed} (once)...", file=sys.stderr)
+    if subprocess.run(["npm", "ci", "--omit=dev", "--no-audit", "--no-fund", "--loglevel=error"], cwd=PAGE).returncode:
+        raise InputError(f"npm could not fetch {needed}")
+
+
+def build(folder: Path) -> None:
+    """Writes the page, with all that it loads, to a folder.
+
+    Raises:
+        InputError: if it cannot be written, or npm cannot fetch what is missing.
+    """
+    fetch()
+    for pattern in PARTS:
+        for file in PAGE.glob(pattern):
+            shutil.copy(file, folder)
+    for place, source in LIBRARY.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PACKAGES / source, folder / place)
+    litert.write(learner(), folder, batch=1)
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves files of a folder, without a line for each."""
+
+    # Systems differ in what they call these.
+    extensions_map = {  # noqa: RUF012
+        **http.server.SimpleHTTPRequestHandler.extensions_map,
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+    }
+
+    def end_headers(self) -> None:
+        """Has the browser ask every time whether a file is still the same."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Says nothing."""
+
+
+def serve(port: int) -> None:
+    """Builds the page and serves it on this machine alone, until a signal.
+
+    Raises:
+        InputError: if the port is taken or not ours, or `build` fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        handler = functools.partial(Handler, directory=folder)
+        try:
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+        except OSError as error:
+            raise InputError(f"--port={port} cannot be used: {error.strerror}; --port=0 takes a free one") from None
+        # Not to leave the folder behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with server:
+            build(Path(folder))
+            print(f"http://127.0.0.1:{server.server_port} (Ctrl-C ends it)", flush=True)
+            server.serve_forever()
+
+
+def write(output: str) -> None:
+    """Writes the page to the folder that `--output` names.
+
+    Raises:
+        InputError: if it is not empty or cannot be written, or `build` fails.
+    """
+    folder = local(output, "output")
+    check_writable(folder, "output")
+    if any(folder.iterdir()):
+        raise InputError(f"--output={folder} is not empty; name a new folder")
+    build(folder)
+    print(f"{folder / 'index.html'} and what it loads; python -m http.server --directory={folder} serves it")
+
+
+def main(argv: list[str]) -> None:
+    """Serves the page, or writes it to a folder."""
+    try:
+        if len(argv) > 1:
+            raise InputError(f"{argv[1]} is no flag; legal are --port and --output")
+        if FLAGS["output"].present and FLAGS["port"].present:
+            raise InputError("--port does not go with --output, which serves nothing")
+        if FLAGS["output"].present:
+            write(FLAGS.output)
+        else:
+            serve(FLAGS.port)
+    except InputError as error:
+        sys.exit(f"demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    app.run(main)
