@@ -29,6 +29,7 @@ METHODS = {
     "recurrent": {"method": "recurrent", "sub_steps": 3},
     "gradient_first_order": {"method": "gradient", "second_order": False},
     "gradient_second_order": {"method": "gradient", "second_order": True},
+    "gradient_plastic_biases": {"method": "gradient", "plastic_biases": True},
     "oml": {"method": "oml"},
 }
 

@@ -12,6 +12,7 @@ from flp_tf.learners import FeedbackLearner
 from flp_tf.networks import build
 from flp_tf.registry import Choice, Registry
 from flp_tf.tasks import SPLITS, Classification
+from flp_tf.tasks.images.cache import resized
 
 pytestmark = pytest.mark.slow
 
@@ -249,6 +250,12 @@ def test_float_images_keep_their_precision():
         (lambda x: x[:, :, :2], r"test images have shape \(6, 8, 2, 3, 1\); expected"),
         (lambda x: x[:0], r"test images have shape \(0, 8, 3, 3, 1\), which is empty; expected"),
         (lambda x: x[:, :, :2, :2], r"images of all splits need one shape .size, size, channels.; found .*\(2, 2, 1\)"),
+        (
+            lambda x: (x > 60).astype(np.uint8),
+            "test images are uint8 from 0 to 1, where 255 is white; expected uint8, b",
+        ),
+        (lambda x: [x[0], x[1, :4]], "test images have no common shape; expected .classes, drawings, size, size, chan"),
+        (lambda x: x.astype(complex), "test images are complex128; expected uint8, booleans, or floats in .0, 1."),
         (lambda x: None, r"test images have shape \(\); expected"),
     ],
 )
@@ -257,6 +264,15 @@ def test_wrong_images_are_refused_in_one_line(change, message):
     with pytest.raises(InputError, match=message) as error:
         Classification({**arrays, "test": change(arrays["test"])}, 4, 3, 5)
     assert "\n" not in str(error.value)
+
+
+def test_float_images_are_not_scaled_to_nothing():
+    """As bytes, floats in [0, 1] would all be 0."""
+    with pytest.raises(InputError, match="images to be scaled are float32 of shape .2, 4, 4, 1.; expected uint8 .imag"):
+        resized(np.full((2, 4, 4, 1), 0.4, np.float32), 2)
+    with pytest.raises(InputError, match="images to be scaled are uint8 of shape .4, 4, 1.; expected uint8 .images"):
+        resized(np.full((4, 4, 1), 4, np.uint8), 2)
+    np.testing.assert_array_equal(resized(np.full((2, 4, 4, 1), 4, np.uint8), 2), np.full((2, 2, 2, 1), 4))
 
 
 def test_missing_splits_are_told():

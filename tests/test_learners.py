@@ -202,7 +202,8 @@ def test_groups_cover_each_weight_once(name, num_plastic_layers, clamp_output):
     pathways = num_plastic_layers - clamp_output if local else 0
     assert len(groups.get("strength", {})) == pathways
     assert len(groups.get("feedback", {})) == (pathways if name == "dfa" else 2 * pathways)
-    assert len(groups.get("plasticity", {})) == (0 if name == "oml" else num_plastic_layers)
+    parts = 2 if name == "gradient_plastic_biases" else 1  # Of a layer, each with a plasticity of its own.
+    assert len(groups.get("plasticity", {})) == (0 if name == "oml" else parts * num_plastic_layers)
 
 
 @pytest.mark.parametrize("name", METHODS)

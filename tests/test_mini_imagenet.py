@@ -114,6 +114,16 @@ def test_images_are_scaled_with_antialiasing(folder, tmp_path):
     assert np.abs(images - 127).max() < 12
 
 
+def test_files_that_no_csv_file_names_are_skipped_with_a_count(folder, tmp_path, capsys):
+    expected = load(folder, tmp_path / "data")
+    assert "skipped" not in capsys.readouterr().err
+    for name in ("._ntest0_0.jpg", ".DS_Store", "other.jpg"):
+        (folder / "images" / name).write_bytes(b"")
+    task = load(folder, tmp_path / "data")
+    assert "skipped 3 files in " in (said := capsys.readouterr().err) and "such as .DS_Store" in said
+    np.testing.assert_array_equal(task.images["test"], expected.images["test"])
+
+
 def rewrite(folder, name, change):
     with (folder / name).open(newline="") as file:
         rows = [tuple(row) for row in csv.reader(file)][1:]
@@ -157,6 +167,11 @@ def break_image(folder):
     (folder / "images" / "ntrain1_0.jpg").write_bytes(b"not a picture")
 
 
+def empty_images(folder):
+    for name in ("ntrain1_0.jpg", "ntest0_3.jpg", "nvalidation0_1.jpg"):
+        (folder / "images" / name).write_bytes(b"")
+
+
 @pytest.mark.parametrize(
     "damage, flags, message",
     [
@@ -170,7 +185,8 @@ def break_image(folder):
         (share_class, {}, "--mini_imagenet_dir=.*has class ntrain0 in two of train.csv, val.csv, test.csv"),
         (break_line, {}, "--mini_imagenet_dir=.*line 18 of .*test.csv does not read; expected filename,label"),
         (drop_header, {}, "--mini_imagenet_dir=.*train.csv does not begin with filename,label"),
-        (break_image, {}, "--mini_imagenet_dir.*images/ntrain1_0.jpg is damaged, or not a JPEG image"),
+        (break_image, {}, "--mini_imagenet_dir.*images/ntrain1_0.jpg is damaged, or not a JPEG image$"),
+        (empty_images, {}, "images/ntrain1_0.jpg is damaged, or not a JPEG image; so are 2 others$"),
     ],
 )
 def test_wrong_folders_are_told_in_one_line(folder, tmp_path, damage, flags, message):
@@ -178,5 +194,5 @@ def test_wrong_folders_are_told_in_one_line(folder, tmp_path, damage, flags, mes
     with pytest.raises(InputError, match=message) as error:
         load(folder, tmp_path / "data", **flags)
     assert "\n" not in str(error.value)
-    if damage is not break_image:
+    if damage not in (break_image, empty_images):
         assert not (tmp_path / "data").exists(), "work began before the check"

@@ -7,6 +7,7 @@ in turn. `--baseline=DIR` adds the engine of another checkout of flp_tf:
 
     python tools/benchmark.py --quick
     python tools/benchmark.py --json=rows.json --report=docs/performance.md
+    python tools/benchmark.py --match='omniglot|mini' --omniglot_archives=DIR --mini_imagenet_dir=DIR
     git worktree add /tmp/before 7550ab6
     python tools/benchmark.py --match='^sine . 400 1$' --baseline=/tmp/before --rounds=3
 
@@ -43,6 +44,7 @@ flags.DEFINE_integer("repeats", 5, "Meta-steps timed in each process, after the 
 flags.DEFINE_integer("rounds", 1, "Processes for each row; the engines of a setting take turns.", lower_bound=1)
 flags.DEFINE_float("max_gb", 16.0, "Leave out plain loops that would need more memory than this.")
 flags.DEFINE_string("omniglot_archives", "", "Also measure the Omniglot networks, on the archives in this folder.")
+flags.DEFINE_string("mini_imagenet_dir", "", "Also measure the compact mini-ImageNet network, on this folder's images.")
 
 ENGINES = ("plain", "plain_xla", "lifetime")
 BASELINE = "baseline"
@@ -64,9 +66,9 @@ def settings() -> list[dict]:
         cells += [(3, t, m) for t in (40, 400) for m in (4, 16)] + [(3, 100, 1), (3, 6400, 1)]
     rows = [dict(zip(KEYS, ("sine", engine, *cell))) for cell in dict.fromkeys(cells) for engine in engines()]
     rows = [row for row in rows if not row["engine"].startswith("plain") or _plain_gigabytes(row) < FLAGS.max_gb]
-    if FLAGS.omniglot_archives:
-        images = [("omniglot_compact", 2), ("omniglot_paper", 1)]
-        rows += [dict(zip(KEYS, (name, engine, 2, 25, m))) for name, m in images for engine in engines()]
+    images = [("omniglot_compact", 2), ("omniglot_paper", 1)] if FLAGS.omniglot_archives else []
+    images += [("mini_imagenet_compact", 2)] if FLAGS.mini_imagenet_dir else []
+    rows += [dict(zip(KEYS, (name, engine, 2, 25, m))) for name, m in images for engine in engines()]
     return [row for row in rows if re.search(FLAGS.match, " ".join(map(str, _cell(row))))]
 
 
@@ -96,7 +98,7 @@ def flops(row: dict, batch: int = 32) -> float:
 
 def in_fresh_process(row: dict) -> dict | None:
     """Returns what `tools/measure.py` measures of a row; None, with the reason printed, if that fails."""
-    options = {"repeats": FLAGS.repeats, "archives": FLAGS.omniglot_archives}
+    options = {"repeats": FLAGS.repeats, "archives": FLAGS.omniglot_archives, "images": FLAGS.mini_imagenet_dir}
     checkout = FLAGS.baseline if row["engine"] == BASELINE else ROOT
     command = [sys.executable, str(ROOT / "tools" / "measure.py"), json.dumps(row | options)]
     environment = os.environ | {"PYTHONPATH": str(Path(checkout).resolve())}
@@ -121,10 +123,12 @@ def summary(row: dict, rounds: list[dict]) -> dict:
         "seconds_median": median,
         "seconds_min": min(seconds),
         "seconds_max": max(seconds),
+        "prepare_seconds": statistics.median(found["prepare_seconds"] for found in rounds),
         "compile_seconds": statistics.median(found["compile_seconds"] for found in rounds),
         "peak_mb": statistics.median(found["peak_mb"] for found in rounds),
         "gflop_per_second": flops(row) / median / 1e9 if row["task"] == "sine" else None,
-        "examples_per_second": rounds[0]["examples"] / median,
+        # What meta-training gets: an episode is drawn before each meta-step.
+        "examples_per_second": rounds[0]["examples"] / (median + data),
         "data_share": data / (median + data),
     }
 
@@ -170,7 +174,7 @@ def matmul_rate() -> float:
 def table(rows: list[dict], rate: float) -> str:
     """Returns all rows as a Markdown table, with ratios to the plain loop and to the baseline."""
     columns = ["task", "N", "T", "meta-batch", "engine", "s per meta-step (min, max)", "faster than plain"]
-    columns += ["GFLOP/s", "examples/s", "data", "compile s", "peak MB"]
+    columns += ["GFLOP/s", "examples or images/s", "data", "prepare s", "compile s", "peak MB"]
     columns += ["time and memory of the baseline"] * bool(FLAGS.baseline)
     lines = [f"Large float32 matrix product on this machine: {rate:.0f} GFLOP/s.", ""]
     lines += [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
@@ -182,7 +186,7 @@ def table(rows: list[dict], rate: float) -> str:
         cells = [row["task"], row["num_plastic_layers"], row["lifetime"], row["meta_batch"], row["engine"]]
         cells += [f"{row['seconds_median']:.3f} ({row['seconds_min']:.3f}, {row['seconds_max']:.3f})", faster]
         cells += [rate_text, f"{row['examples_per_second']:.0f}", f"{row['data_share']:.1%}"]
-        cells += [f"{row['compile_seconds']:.1f}", f"{row['peak_mb']:.0f}"]
+        cells += [f"{row['prepare_seconds']:.1f}", f"{row['compile_seconds']:.1f}", f"{row['peak_mb']:.0f}"]
         if FLAGS.baseline:
             ratios = [row[key] / before[key] for key in ("seconds_median", "peak_mb")] if before else []
             cells.append(" ".join(f"{ratio:.2f}x" for ratio in ratios) or "-")
@@ -224,7 +228,8 @@ def report(rows: list[dict], rate: float, path: Path) -> None:
         "paper's sine network, batches of 32. `plain` is `tf.while_loop` and `tf.GradientTape` with the trunk outside "
         "the loop, `plain_xla` the same compiled, `lifetime` this library's engine. Times on shared machines are "
         "noise; compare within a setting. GFLOP/s counts the arithmetic without recomputation, "
-        "data is the share of time that drawing the episode takes.\n\n"
+        "data is the share of time that drawing the episode takes, and part of the time in which examples (images) "
+        "are counted; prepare is the time to make the task, which reads its images from the cache, and the network.\n\n"
         f"{table(rows, rate)}\n\n## A bfloat16 trunk\n\nMeta-gradients of `--trunk_precision=bfloat16` against "
         f"float32, the same ten lifetimes of {PRECISION_RUN}:\n\n{os.linesep.join(precision_effect())}\n\n"
         f"## Against the length of a lifetime\n\n![Time and memory against T]({picture.name})\n"

@@ -130,7 +130,7 @@ TABLE2 = Table(
 
 TABLE2_MINI_IMAGENET = Table(
     title="Table 2: online few-shot classification of mini-ImageNet",
-    networks={"paper": "mini_imagenet_paper"},
+    networks={"compact": "mini_imagenet_compact", "paper": "mini_imagenet_paper"},
     unit="% error",
     cells=_rows(
         [

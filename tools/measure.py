@@ -22,6 +22,7 @@ import tensorflow as tf
 
 # `engine` is a plain loop, the same compiled, or the library's own (which is also that of a baseline).
 PLAIN, PLAIN_XLA = "plain", "plain_xla"
+IMAGE_SIZES = {"omniglot_compact": 28, "omniglot_paper": 84, "mini_imagenet_compact": 42}
 
 
 def flags_of(row: dict) -> dict[str, Any]:
@@ -30,9 +31,10 @@ def flags_of(row: dict) -> dict[str, Any]:
     if row["task"] == "sine":
         # By name: recipes choose other networks.
         return flags | {"task": "sine", "network": "sine_paper", "lifetime": row["lifetime"]}
-    size = 28 if row["task"] == "omniglot_compact" else 84
-    flags |= {"task": "omniglot", "network": row["task"], "image_size": size}
-    return flags | {"rotations": True, "omniglot_archives": row["archives"]}
+    flags |= {"network": row["task"], "image_size": IMAGE_SIZES[row["task"]]}
+    if row["task"].startswith("mini_imagenet"):
+        return flags | {"task": "mini_imagenet", "mini_imagenet_dir": row["images"]}
+    return flags | {"task": "omniglot", "rotations": True, "omniglot_archives": row["archives"]}
 
 
 def prepare(row: dict) -> tuple[Any, Callable]:
@@ -85,9 +87,12 @@ def measure(row: dict) -> dict:
     """Returns the seconds of each meta-step after the first, and what else one call measures.
 
     Args:
-        row: `task`, `engine`, `num_plastic_layers`, `lifetime`, `meta_batch`, `repeats`, `archives`.
+        row: `task`, `engine`, `num_plastic_layers`, `lifetime`, `meta_batch`, `repeats`, and `archives` or
+            `images` for networks of images.
     """
+    began = time.perf_counter()
     task, step = prepare(row)
+    prepared = time.perf_counter() - began
     sample = tf.function(lambda index: task.sample(0, index, row["meta_batch"], "train"), autograph=False)
 
     def timed(index: int) -> tuple[float, float]:
@@ -104,6 +109,7 @@ def measure(row: dict) -> dict:
     return {
         "seconds": seconds,
         "data_seconds": data,
+        "prepare_seconds": prepared,
         "compile_seconds": first - min(seconds),
         "peak_mb": peak_megabytes(),
         "examples": row["meta_batch"] * (task.steps * task.batch_size + queries),

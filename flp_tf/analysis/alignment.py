@@ -46,7 +46,7 @@ def cosines(run: Run) -> Callable[..., LayerValues]:
     def trace(t, state, features, y, new_state):
         del t
         gradients = inner_gradients(run.learner, run.task.loss, state, features, y)
-        layers = zip(*(kernels(run.learner, fast) for fast in (new_state, state)), gradients.values())
+        layers = zip(*(kernels(run.learner, part) for part in (new_state, state, gradients)))
         return {QUANTITY: [cosine(new - old, -gradient) for new, old, gradient in layers]}
 
     return trace

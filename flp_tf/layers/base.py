@@ -13,7 +13,7 @@ from flp_tf.feedback import Pathway
 from flp_tf.feedback.base import Activities, Shapes
 from flp_tf.initial import INITIALS, Initial
 from flp_tf.plasticity import RULES, FunctionRule, Rule
-from flp_tf.seeds import fold
+from flp_tf.seeds import fold, once_each
 
 # The feedback pathway draws from other seeds than the initial distribution.
 OF_FEEDBACK = 1
@@ -30,11 +30,11 @@ class PlasticLayer(Component):
     them, `update(state, pre, post)` returns new ones. No variable is assigned, so
     gradients flow from the end of a lifetime to every slow weight.
 
-    The state is a dictionary: `"kernel"`, the fast weights `[..., in, out]`, and
-    `"feedback"` where the feedback pathway has a state. The leading axes, if any, are
-    a meta-batch of lifetimes and go through every method. Slow weights are the kernel `W`
-    and bias `b` (never plastic), the plasticity `a`, with `alpha = plasticity_scale * a`,
-    and those of rule, feedback pathway and initial distribution.
+    The state is a dictionary: `"kernel"`, the fast weights `[..., in, out]`, `"bias"` where
+    it is plastic, `[..., out]`, and `"feedback"` where the feedback pathway has a state. The
+    leading axes, if any, are a meta-batch of lifetimes and go through every method. Slow
+    weights are the kernel `W` and bias `b`, the plasticity `a` of either, with `alpha =
+    plasticity_scale * a`, and those of rule, feedback pathway and initial distribution.
 
     Args:
         activation: name of the activation, or a function.
@@ -46,6 +46,8 @@ class PlasticLayer(Component):
             be of order one and have the same outer rates as the other weights.
         plasticity_init: initial value of `a`.
         train_plasticity: False keeps `a` at its initial value (OML).
+        plastic_bias: whether the bias is part of the state, for methods that change it, and
+            has a plasticity of its own. Local updates leave it as it is.
         feedback: the `Pathway` to this layer; None for a layer without.
         initial: an `Initial`, or a name in `INITIALS`.
         kernel_initializer: of the slow kernel.
@@ -63,6 +65,7 @@ class PlasticLayer(Component):
         plasticity_scale: float = 1.0,
         plasticity_init: float = 0.0,
         train_plasticity: bool = True,
+        plastic_bias: bool = False,
         feedback: Pathway | None = None,
         initial: Initial | str = "fixed",
         kernel_initializer: str = "he_normal",
@@ -77,6 +80,7 @@ class PlasticLayer(Component):
         self.plasticity_scale = plasticity_scale
         self.plasticity_init = plasticity_init
         self.train_plasticity = train_plasticity
+        self.plastic_bias = plastic_bias
         self.feedback = feedback
         self.initial = initial if isinstance(initial, Initial) else INITIALS[initial](dtype=self.dtype_policy)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -84,7 +88,7 @@ class PlasticLayer(Component):
     def arguments(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         names = ("rule", "granularity", "plasticity_scale", "plasticity_init", "train_plasticity", "feedback")
-        names += ("initial", "kernel_initializer")
+        names += ("plastic_bias", "initial", "kernel_initializer")
         activation = keras.activations.serialize(self.activation)
         return {"activation": activation, **{name: getattr(self, name) for name in names}}
 
@@ -103,12 +107,11 @@ class PlasticLayer(Component):
         self.kernel = self.add_weight(name="kernel", shape=kernel_shape, initializer=self.kernel_initializer)
         self.bias = self.add_weight(name="bias", shape=(out,), initializer="zeros")
         self.fan_in = math.prod(kernel_shape[:-1])
-        self.plasticity = self.add_weight(
-            name="plasticity",
-            shape=granular_shape(self.granularity, (self.fan_in, out)),
-            initializer=keras.initializers.Constant(self.plasticity_init),
-            trainable=self.train_plasticity,
-        )
+        self.plasticity = self._plasticity("plasticity", granular_shape(self.granularity, (self.fan_in, out)))
+        if self.plastic_bias:
+            # In a dictionary, so that its path ends with the name of its group.
+            shape = granular_shape(self.granularity, (1, out))[1:]
+            self.of_bias = {"plasticity": self._plasticity("bias_plasticity", shape)}
         self.activity_shape = tuple(activity_shape)
         parts = [(self.rule, ((self.fan_in, out),)), (self.initial, ((self.fan_in, out),))]
         if self.feedback is not None:
@@ -118,6 +121,10 @@ class PlasticLayer(Component):
                 part.build(*shapes)
         self.built = True
 
+    def _plasticity(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
+        start = keras.initializers.Constant(self.plasticity_init)
+        return self.add_weight(name=name, shape=shape, initializer=start, trainable=self.train_plasticity)
+
     def get_initial_state(self, seeds: tf.Tensor | None = None) -> LayerState:
         """Returns the first state of a lifetime, made from the slow weights.
 
@@ -126,11 +133,18 @@ class PlasticLayer(Component):
                 lifetime without a leading axis.
 
         Returns:
-            `{"kernel": [in, out] or [lifetimes, in, out]}`, and `"feedback"` where the pathway has a state.
+            `{"kernel": [in, out] or [lifetimes, in, out]}`, with `"bias"` and `"feedback"` where they are
+            part of the state.
         """
         state = {"kernel": self.initial(self._slow_kernel(), seeds)}
+        if self.plastic_bias:
+            state["bias"] = once_each(tf.convert_to_tensor(self.bias.value), seeds)
         feedback = self.feedback.initial_state(fold(seeds, OF_FEEDBACK)) if self.feedback is not None else {}
         return {**state, "feedback": feedback} if feedback else state
+
+    def bias_in(self, state: LayerState) -> tf.Tensor:
+        """Returns the bias of a state, broadcastable to rows of neurons `[..., samples, out]`."""
+        return state["bias"][..., None, :] if "bias" in state else self.bias
 
     def presynaptic(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns `inputs` as rows of synapses `[..., samples, in]`."""
@@ -196,6 +210,14 @@ class PlasticLayer(Component):
     def _slow_kernel(self) -> tf.Tensor:
         """Returns the slow kernel as a matrix `[in, out]`."""
         return tf.reshape(tf.convert_to_tensor(self.kernel.value), [self.fan_in, -1])
+
+    @property
+    def rates(self) -> dict[str, tf.Tensor]:
+        """The plasticity of the kernel, and of the bias where it is plastic, in the units of the update."""
+        rates = {"kernel": self.alpha}
+        if self.plastic_bias:
+            rates["bias"] = self.plasticity_scale * self.of_bias["plasticity"].value
+        return rates
 
     @property
     def alpha(self) -> tf.Tensor:

@@ -83,7 +83,7 @@ class PlasticConv2D(PlasticLayer):
             state: the layer's state, with fast weights `[..., kernel_size**2 * channels, filters]`.
         """
         patches = self.patches(inputs)
-        activity = self.activation(tf.matmul(_rows(patches), state["kernel"]) + self.bias)
+        activity = self.activation(tf.matmul(_rows(patches), state["kernel"]) + self.bias_in(state))
         return tf.reshape(activity, tf.concat([tf.shape(patches)[:-1], [self.filters]], 0))
 
 

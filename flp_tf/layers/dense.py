@@ -53,4 +53,4 @@ class PlasticDense(PlasticLayer):
             inputs: `[..., batch, in]`, or maps, which are flattened.
             state: the layer's state, with fast weights `[..., in, units]`.
         """
-        return self.activation(tf.matmul(self.presynaptic(inputs), state["kernel"]) + self.bias)
+        return self.activation(tf.matmul(self.presynaptic(inputs), state["kernel"]) + self.bias_in(state))

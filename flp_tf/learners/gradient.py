@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from flp_tf.component import GRANULARITIES
+from flp_tf.initial import RedrawnInitial
 from flp_tf.learners.base import Learner, LearnerOptions, network_of
 from flp_tf.networks import Network, State
 from flp_tf.registry import Choice, option
@@ -20,6 +21,10 @@ class OmlOptions(LearnerOptions):
 
     second_order: bool = option(True, "Whether meta-gradients flow through the inner gradient.")
     inner_rate: float = option(0.003, "Rate of oml, initial rate of gradient.", least=0)
+    plastic_biases: bool = option(False, "Whether biases of plastic layers change in a lifetime, too, as published.")
+    redraw_output: bool = option(
+        False, "Whether every lifetime draws the output layer's initial weights anew, as published for Omniglot."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +38,8 @@ class GradientLearner(Learner):
     """Gradient descent on the plastic layers: `W_l -= eta_l * dLoss/dW_l` (paper, section 6).
 
     `eta` is the layers' plasticity: an entry per synapse and meta-learned for the
-    paper's baseline, one fixed number for OML.
+    paper's baseline, one fixed number for OML. Where biases are plastic, `b_l -= eta_l' *
+    dLoss/db_l` with rates of their own.
 
     Args:
         network: trunk and plastic head, without feedback.
@@ -63,9 +69,14 @@ class GradientLearner(Learner):
         """Returns the learner of a configuration; see `Learner.from_options`."""
 
         def plastic_options(is_output: bool) -> dict[str, Any]:
-            del is_output
-            rates = {"plasticity_scale": options.inner_rate, "plasticity_init": 1.0}
-            return {**rates, **cls.plasticity_options(options), "initial": parts["initial"](dtype=dtype)}
+            redrawn = is_output and options.redraw_output
+            return {
+                "plasticity_scale": options.inner_rate,
+                "plasticity_init": 1.0,
+                **cls.plasticity_options(options),
+                "plastic_bias": options.plastic_biases,
+                "initial": RedrawnInitial(dtype=dtype) if redrawn else parts["initial"](dtype=dtype),
+            }
 
         return cls(network_of(task, options, plastic_options, dtype), task.loss, options.second_order)
 
@@ -74,13 +85,12 @@ class GradientLearner(Learner):
         gradients = inner_gradients(self, self.inner_loss, state, features, y)
         if not self.second_order:
             gradients = tf.nest.map_structure(tf.stop_gradient, gradients)
-        return {
-            layer.name: {
-                **state[layer.name],
-                "kernel": state[layer.name]["kernel"] - layer.alpha * gradients[layer.name],
-            }
-            for layer in self.network.head
-        }
+        new_state = dict(state)
+        for layer in self.network.head:
+            before, slope = state[layer.name], gradients[layer.name]
+            moved = {part: before[part] - rate * slope[part] for part, rate in layer.rates.items()}
+            new_state[layer.name] = {**before, **moved}
+        return new_state
 
 
 class OnlineMetaLearning(GradientLearner):
@@ -99,8 +109,10 @@ class OnlineMetaLearning(GradientLearner):
 
 def inner_gradients(
     learner: Learner, inner_loss: InnerLoss, state: State, features: tf.Tensor, y: tf.Tensor
-) -> dict[str, tf.Tensor]:
-    """Returns the gradient `dLoss/dW` of one inner step's loss, by plastic layer.
+) -> dict[str, dict[str, tf.Tensor]]:
+    """Returns the gradient of one inner step's loss by the fast weights of every plastic layer.
+
+    By layer and part of its state: `"kernel"`, and `"bias"` where it is plastic.
 
     Args:
         learner: whose `predict` is differentiated.
@@ -110,11 +122,14 @@ def inner_gradients(
         y: their targets `[..., batch, outputs]`.
     """
     dtype = learner.network.compute_dtype
-    kernels = {layer.name: tf.convert_to_tensor(state[layer.name]["kernel"], dtype) for layer in learner.network.head}
+    fast = {
+        layer.name: {part: tf.convert_to_tensor(state[layer.name][part], dtype) for part in layer.rates}
+        for layer in learner.network.head
+    }
     with tf.GradientTape() as tape:
-        tape.watch(kernels)
-        watched = {**state, **{name: {**state[name], "kernel": kernel} for name, kernel in kernels.items()}}
+        tape.watch(fast)
+        watched = {**state, **{name: {**state[name], **parts} for name, parts in fast.items()}}
         outputs = learner.predict(watched, features)
         # Summed over lifetimes: each then has the gradient of its own loss.
         loss = tf.reduce_sum(inner_loss(outputs, tf.convert_to_tensor(y, outputs.dtype)))
-    return tape.gradient(loss, kernels)
+    return tape.gradient(loss, fast)

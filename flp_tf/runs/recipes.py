@@ -101,7 +101,7 @@ FAST: Recipe = {
         "distortion": 0.15,
         "trunk_precision": "bfloat16",
     },
-    MiniImagenet: {"network": "c32-c32s2-c32-c32s2-128", "image_size": 42},
+    MiniImagenet: {"network": "mini_imagenet_compact", "image_size": 42, "flips": True},
 }
 
 RECIPES.register("paper")(PAPER)

@@ -34,6 +34,7 @@ class ClassificationOptions:
     rotations: bool = option(False, "Add meta-training classes rotated by 90, 180 and 270 degrees.")
     mirrors: bool = option(False, "Add mirror images of meta-training classes as classes.")
     distortion: float = option(0.0, "Turn, scale and shift meta-training images at random, by up to this.", least=0)
+    flips: bool = option(False, "Mirror each meta-training image at random; its class stays the same.")
 
 
 class Classification(Task):
@@ -68,6 +69,8 @@ class Classification(Task):
             further classes.
         distortion: strength of the random affine distortions of meta-training images, see
             `distorted`; 0 for none.
+        flips: whether each meta-training image is mirrored with probability 1/2, for classes
+            whose mirror images are their own, such as photographs.
 
     Attributes:
         images: by split, as tensors.
@@ -93,8 +96,9 @@ class Classification(Task):
         rotations: bool = ClassificationOptions.rotations,
         mirrors: bool = ClassificationOptions.mirrors,
         distortion: float = ClassificationOptions.distortion,
+        flips: bool = ClassificationOptions.flips,
     ):
-        check(ClassificationOptions(ways, shots, query_size, continual, rotations, mirrors, distortion))
+        check(ClassificationOptions(ways, shots, query_size, continual, rotations, mirrors, distortion, flips))
         # Functions capture eager tensors of this size by reference: no graph holds a copy.
         self.images = checked(images, SPLITS)
         for split in SPLITS:
@@ -109,6 +113,7 @@ class Classification(Task):
         self.rotations = rotations
         self.mirrors = mirrors
         self.distortion = distortion
+        self.flips = flips
 
     def num_classes(self, split: str) -> int:
         """Returns how many classes a split has, rotated and mirrored ones included."""
@@ -128,6 +133,8 @@ class Classification(Task):
             x = quarter_turned(x, classes % turns)
         if mirrors > 1:
             x = mirrored(x, classes // turns % mirrors)
+        if self.flips and split == "train":
+            x = mirrored(x, _flips(seeds[4], x.shape[:2]))
         if self.distortion and split == "train":
             x = distorted(x, seeds[4], self.distortion)
         labels = tf.one_hot(_distinct(seeds[2], [ways], ways), ways)
@@ -194,6 +201,12 @@ def check_episode(split: str, classes: int, drawings: int, ways: int, shots: int
             f"--shots={shots} and --query_size={query_size} take {shots + query_size} images of a class, but a {split} "
             f"class has {drawings}; legal values add up to at most {drawings}"
         )
+
+
+def _flips(seed: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+    """Draws 0 or 1, each with probability 1/2, from another stream than the distortions of the seed."""
+    bits = tf.random.fold_in(seed, 1, alg=RANDOM_ALGORITHM)
+    return tf.random.stateless_uniform(shape, bits, minval=0, maxval=2, dtype=tf.int32, alg=RANDOM_ALGORITHM)
 
 
 def _distinct(seed: tf.Tensor, shape: Sequence[int], count: int) -> tf.Tensor:

@@ -21,6 +21,7 @@ from flp_tf.tasks.images.mini_imagenet_folder import (
     check_images,
     fingerprint,
     read_listings,
+    unnamed,
 )
 
 # Images read from disk at a time.
@@ -63,6 +64,9 @@ class MiniImagenet(Dataset):
         images = _prepare(folder, listings, options.image_size, data_dir)
         counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
         print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
+        if skipped := unnamed(folder, listings):
+            text = f"skipped {len(skipped)} files in {folder / 'images'} that no csv file names, such as {skipped[0]}"
+            print(f"mini-ImageNet: {text}", file=sys.stderr)
         return images
 
 

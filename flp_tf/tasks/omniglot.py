@@ -13,6 +13,7 @@ from flp_tf.tasks.base import SPLITS
 from flp_tf.tasks.classification import Dataset, DatasetOptions, check_episode
 from flp_tf.tasks.images import omniglot_drawings
 from flp_tf.tasks.images.cache import cached
+from flp_tf.tasks.images.omniglot_archives import from_archives
 from flp_tf.tasks.images.png import check_sizes, decode_ink
 
 # One class in this many is kept from meta-training for validation.
@@ -26,9 +27,15 @@ class OmniglotOptions(DatasetOptions):
     """Options of `Omniglot`."""
 
     omniglot_archives: str = option(
-        "", "Folder with official Omniglot archives, instead of a download.", incidental=True
+        "",
+        "Folder with images_background.zip and images_evaluation.zip (or the small archives), as they are, packed anew "
+        "or unpacked, instead of a download. The split is the paper's: meta-test has the evaluation set, meta-training "
+        "the background set but every tenth of its classes, which are for validation.",
+        incidental=True,
     )
-    meta_test_alphabets: tuple[str, ...] = option((), "Alphabets kept for meta-test with --omniglot_archives.")
+    meta_test_alphabets: tuple[str, ...] = option(
+        (), "Alphabets for meta-test instead of the evaluation set (without that: instead of every fourth alphabet)."
+    )
 
 
 class Omniglot(Dataset):
@@ -53,7 +60,7 @@ class Omniglot(Dataset):
         """Returns the drawings by split, uint8 `[classes, drawings, size, size, 1]`."""
         data_dir = local(options.data_dir, "data_dir")
         if options.omniglot_archives:
-            source = omniglot_drawings.from_archives(local(options.omniglot_archives, "omniglot_archives"))
+            source = from_archives(local(options.omniglot_archives, "omniglot_archives"))
         else:
             source = omniglot_drawings.from_tensorflow_datasets(data_dir)
         path = data_dir / "flp_tf" / f"omniglot_{options.image_size}px_{source.key}.npz"
@@ -65,11 +72,11 @@ class Omniglot(Dataset):
                 split, len(classes), arrays["images"].shape[1], options.ways, options.shots, options.query_size
             )
         counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
-        print(
-            f"Omniglot: {len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} "
-            f"({', '.join(sorted(set(alphabets[splits['test']])))})",
-            file=sys.stderr,
-        )
+        official = np.array_equal(splits["test"], np.flatnonzero(arrays["evaluation"]))
+        test = "the evaluation set, as in the paper" if official else ", ".join(sorted(set(alphabets[splits["test"]])))
+        summary = f"{len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} ({test})"
+        for line in (*source.notes, summary):
+            print(f"Omniglot: {line}", file=sys.stderr)
         return {split: arrays["images"][classes] for split, classes in splits.items()}
 
 

@@ -37,12 +37,17 @@ def checked(images: Mapping[str, np.ndarray], splits: Sequence[str]) -> dict[str
 
 
 def _checked_split(split: str, images: np.ndarray) -> tf.Tensor:
-    array = np.asarray(images)
+    try:
+        array = np.asarray(images)
+    except ValueError:  # Lists of images of several shapes.
+        raise InputError(f"{split} images have no common shape; expected {AXES}") from None
     if array.ndim != 5 or array.shape[2] != array.shape[3]:
         raise InputError(f"{split} images have shape {array.shape}; expected {AXES}")
     if 0 in array.shape:
         raise InputError(f"{split} images have shape {array.shape}, which is empty; expected {AXES}")
     if array.dtype == np.uint8:
+        if np.max(array) == 1:
+            raise InputError(f"{split} images are uint8 from 0 to 1, where 255 is white; expected {EXPECTED}")
         return tf.constant(array)
     if array.dtype == np.bool_:
         return tf.constant(array.astype(np.uint8) * np.uint8(255))

@@ -48,7 +48,7 @@ def cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
     return arrays
 
 
-def resized(images: tf.Tensor, size: int) -> np.ndarray:
+def resized(images: tf.Tensor | np.ndarray, size: int) -> np.ndarray:
     """Scales images with antialiasing: each new pixel is a mean over all that it covers.
 
     Args:
@@ -57,6 +57,15 @@ def resized(images: tf.Tensor, size: int) -> np.ndarray:
 
     Returns:
         uint8 `[images, size, size, channels]`.
+
+    Raises:
+        InputError: if the images are of another type: floats in [0, 1] would all be rounded to 0.
     """
+    images = tf.convert_to_tensor(images)
+    if images.dtype != tf.uint8 or images.shape.rank != 4:
+        raise InputError(
+            f"images to be scaled are {images.dtype.name} of shape {tuple(images.shape)}; "
+            "expected uint8 [images, height, width, channels]"
+        )
     scaled = tf.image.resize(images, [size, size], method="bilinear", antialias=True)
     return tf.cast(tf.round(scaled), tf.uint8).numpy()

@@ -54,6 +54,12 @@ def read_listings(folder: Path) -> dict[str, Listing]:
     return listings
 
 
+def unnamed(folder: Path, listings: dict[str, Listing]) -> list[str]:
+    """Returns the files in `images/` that no csv file names, such as those of the system."""
+    named = {name for listing in listings.values() for names in listing.values() for name in names}
+    return sorted(path.name for path in (folder / "images").iterdir() if path.name not in named)
+
+
 def fingerprint(folder: Path, listings: dict[str, Listing]) -> str:
     """Returns a text that differs between folders of other contents, without reading the images."""
     sizes = {path.name: path.stat().st_size for path in (folder / "images").iterdir()}
@@ -70,8 +76,9 @@ def check_images(folder: Path, listings: dict[str, Listing]) -> None:
     """Looks at both ends of every image, before a dataset is made of them all.
 
     Raises:
-        InputError: naming the first file that is unreadable, cut off, or no image.
+        InputError: naming the first file that is unreadable, cut off, or no image, and how many are.
     """
+    damaged = []
     for path in (folder / "images" / name for of in listings.values() for names in of.values() for name in names):
         try:
             with path.open("rb") as file:
@@ -81,7 +88,10 @@ def check_images(folder: Path, listings: dict[str, Listing]) -> None:
         except OSError as error:
             raise InputError(f"--mini_imagenet_dir: {path} cannot be read: {error.strerror}") from None
         if start != JPEG[0] or JPEG[1] not in end:
-            raise InputError(f"--mini_imagenet_dir: {path} is damaged, or not a JPEG image")
+            damaged.append(path)
+    if damaged:
+        others = f"; so are {len(damaged) - 1} others" if damaged[1:] else ""
+        raise InputError(f"--mini_imagenet_dir: {damaged[0]} is damaged, or not a JPEG image{others}")
 
 
 def _read_csv(path: Path) -> Listing:

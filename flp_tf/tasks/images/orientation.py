@@ -23,6 +23,7 @@ def mirrored(images: tf.Tensor, mirrors: tf.Tensor) -> tf.Tensor:
 
     Args:
         images: `[classes, drawings, height, width, channels]`.
-        mirrors: int32 `[classes]`, 0 or 1.
+        mirrors: int32 `[classes]`, or `[classes, drawings]`; 0 or 1.
     """
-    return tf.where(tf.reshape(mirrors, [-1, 1, 1, 1, 1]) == 1, tf.reverse(images, [3]), images)
+    each = tf.reshape(mirrors, [*mirrors.shape, *[1] * (images.shape.rank - mirrors.shape.rank)])
+    return tf.where(each == 1, tf.reverse(images, [3]), images)

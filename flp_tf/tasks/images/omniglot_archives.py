@@ -1,0 +1,153 @@
+"""Omniglot's archives on disk, as zip files or as unpacked trees."""
+
+import contextlib
+import hashlib
+import re
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from flp_tf.errors import InputError
+from flp_tf.tasks.images import omniglot_official
+from flp_tf.tasks.images.omniglot_drawings import Character, Drawings, Source
+from flp_tf.tasks.images.omniglot_official import ARCHIVES, EVALUATION
+
+EXPECTED = f"one or more of {', '.join(f'{name}.zip' for name in ARCHIVES)}, or their unpacked folders"
+# The path of a drawing inside an archive: Greek/character01/0394_01.png
+# Names that start with a dot are of the system, such as `._0394_01.png` of a Mac.
+DRAWING = re.compile(r"(?P<alphabet>[^/.][^/]*)/(?P<character>character\d+)/(?P<name>[^/.][^/]*\.png)")
+# What a damaged zip file, or a file in it that is damaged, encrypted or packed in an unknown way, raises.
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+
+
+class Listing(NamedTuple):
+    """The files of an archive.
+
+    Attributes:
+        path: of the archive.
+        identity: tells it from others.
+        drawings: where each drawing is, by its path as in `DRAWING`: a file, or its name in the zip file.
+        skipped: files that are no drawings.
+    """
+
+    path: Path
+    identity: str
+    drawings: dict[str, Path | str]
+    skipped: list[str]
+
+
+def from_archives(folder: Path) -> Source:
+    """Returns the drawings of the official archives in a folder.
+
+    Args:
+        folder: holds any of the archives, as zip files or as unpacked trees
+            `images_background/Greek/character01/0394_01.png`. A zip file that has not the
+            official checksum needs the official content: all alphabets and characters,
+            and twenty drawings of each. A tree may be a part.
+
+    Raises:
+        InputError: if there is no archive, or a damaged one.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--omniglot_archives={folder} is not a folder; expected there: {EXPECTED}")
+    found = {name: path for name in ARCHIVES for path in (folder / name, folder / f"{name}.zip") if path.exists()}
+    if not found:
+        raise InputError(f"--omniglot_archives={folder} holds no archive; expected there: {EXPECTED}")
+    listings = {name: _tree(path) if path.is_dir() else _zip(path) for name, path in found.items()}
+    notes = [note for name, listing in listings.items() for note in _notes(name, listing)]
+    identities = [f"{name} {listing.identity}" for name, listing in listings.items()]
+    key = hashlib.sha256("\n".join(identities).encode()).hexdigest()[:16]
+    return Source(f"{folder} ({', '.join(found)})", "--omniglot_archives", key, lambda: _read(listings), tuple(notes))
+
+
+def _tree(path: Path) -> Listing:
+    with _readable(path):
+        # One look at each file tells whether it is one, and whether it changed.
+        files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+        drawings = {name: file for name, file in files.items() if DRAWING.fullmatch(name)}
+        stats = {name: file.stat() for name, file in drawings.items()}
+    lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats.items()]
+    identity = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return Listing(path, identity, drawings, [name for name in files if name not in drawings])
+
+
+def _zip(path: Path) -> Listing:
+    with _readable(path), path.open("rb") as file:
+        identity = hashlib.file_digest(file, "sha256").hexdigest()
+        with _intact(path, "it is cut off, or no zip file"), zipfile.ZipFile(file) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    # All is inside one folder, which has the name of the archive.
+    drawings = {
+        name.removeprefix(f"{path.stem}/"): name
+        for name in names
+        if name.startswith(f"{path.stem}/") and DRAWING.fullmatch(name.removeprefix(f"{path.stem}/"))
+    }
+    used = set(drawings.values())
+    return Listing(path, identity, drawings, [name for name in names if name not in used])
+
+
+def _notes(name: str, listing: Listing) -> Iterator[str]:
+    """Yields what a user should know of an archive; raises InputError if one that is packed anew lacks something."""
+    path = listing.path
+    if not path.is_dir() and listing.identity != ARCHIVES[name].checksum:
+        places = [tuple(drawing.split("/")[:2]) for drawing in listing.drawings]
+        if difference := omniglot_official.difference(name, places):
+            raise _damaged(path, f"neither its checksum nor its content is the official one's: {difference}")
+        yield f"{path.name} is packed anew; its content is the official one's: {omniglot_official.summary(name)}"
+    if listing.skipped:
+        yield f"{path.name}: skipped {len(listing.skipped)} files that are no drawings, such as {listing.skipped[0]}"
+
+
+def _read(listings: dict[str, Listing]) -> Drawings:
+    classes, evaluation_alphabets = defaultdict(dict), set()
+    for archive, listing in listings.items():
+        contents = _read_tree(listing) if listing.path.is_dir() else _read_zip(listing)
+        for drawing, png in contents:
+            match = DRAWING.fullmatch(drawing)
+            classes[Character(match["alphabet"], match["character"])][match["name"]] = png
+            if archive == EVALUATION:
+                evaluation_alphabets.add(match["alphabet"])
+    if not classes:
+        paths = ", ".join(str(listing.path) for listing in listings.values())
+        raise InputError(f"--omniglot_archives: no drawings in {paths}; expected there: ALPHABET/characterNN/*.png")
+    return Drawings(classes, evaluation_alphabets)
+
+
+def _read_tree(listing: Listing) -> Iterator[tuple[str, bytes]]:
+    for drawing, file in listing.drawings.items():
+        with _readable(file):
+            content = file.read_bytes()
+        yield drawing, content
+
+
+def _read_zip(listing: Listing) -> Iterator[tuple[str, bytes]]:
+    with _readable(listing.path), zipfile.ZipFile(listing.path) as archive:
+        for drawing, name in listing.drawings.items():
+            with _intact(listing.path, f"{name} in it cannot be read"):
+                content = archive.read(name)
+            yield drawing, content
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns a failure to read a file of an archive into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--omniglot_archives: {error.filename or path} cannot be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def _intact(path: Path, reason: str) -> Iterator[None]:
+    """Turns a failure to unpack a zip file into one line."""
+    try:
+        yield
+    except BROKEN:
+        raise _damaged(path, reason) from None
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    return InputError(f"--omniglot_archives={path.parent}: {path.name} is damaged: {reason}; copy or pack it again")
