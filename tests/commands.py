@@ -32,7 +32,7 @@ TINY = (
     "--output_plasticity_init=1",
     "--log_every=2",
     "--eval_every=3",
-    "--eval_episodes=4",
+    "--eval_episodes=10",
     "--checkpoint_minutes=0",
     "--jit_compile=False",
 )
