@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +16,11 @@ import pytest
 
 from flp_tf.meta.trainer import Trainer
 
+# Tracing makes millions of objects. With Python's own thresholds a sixth of the tests' time is spent
+# on looking for garbage, most of it among what TensorFlow's modules made when they were imported.
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
+
 
 @pytest.fixture(autouse=True)
 def seeded():
@@ -26,6 +32,12 @@ def seeded():
 def float64(monkeypatch):
     """Makes every learner that a test builds with `helpers` one of float64."""
     monkeypatch.setattr(helpers, "DTYPE", "float64")
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Makes the runs of a test bare ones; see `commands.make_bare`."""
+    commands.make_bare(monkeypatch)
 
 
 @pytest.fixture(scope="session", autouse=True)

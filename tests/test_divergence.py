@@ -125,6 +125,6 @@ def test_errors_that_are_not_finite_are_null_in_result_json_with_a_reason(monkey
         with pytest.raises(SystemExit, match="flp_tf: the error on unseen data is not a finite number"):
             commands.run(*arguments, f"--logdir={run_copy}")
         content = json.loads((run_copy / name).read_text(), parse_constant=pytest.fail)
-        assert content["meta_test"] == {"mean": None, "stderr": None, "episodes": 4}
+        assert content["meta_test"] == {"mean": None, "stderr": None, "episodes": 10}
         assert content["diverged"] == "the error on unseen data is not a finite number"
     assert "Meta-test" not in capsys.readouterr().out
