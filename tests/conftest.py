@@ -22,6 +22,20 @@ gc.freeze()
 gc.set_threshold(50_000, 20, 100)
 
 
+# Fixtures that make a whole run, and values of parameters that stand for a compilation by XLA.
+WHOLE_RUNS = {"finished_run", "interrupted_run"}
+XLA = ("xla", "compiled")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks as slow what needs a whole run, or XLA."""
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if WHOLE_RUNS & {*item.fixturenames} or any(isinstance(value, str) and value in XLA for value in values):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Starts every test from the same random state, whichever tests ran before it."""
