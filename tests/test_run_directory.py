@@ -22,7 +22,7 @@ META_TEST = {"mean": float, "stderr": float, "episodes": int}
 OF_RUN = ("task", "continual", "method", "num_plastic_layers", "eval_lifetime_scale", "seed")
 
 
-def test_config_json_holds_everything_needed_to_repeat_the_run(finished_run, tmp_path):
+def test_config_json_holds_everything_needed_to_repeat_the_run(finished_run, bare, tmp_path):
     config = json.loads((finished_run.path / "config.json").read_text())
     values = {name: value for name, value in config.items() if name != "versions"}
     assert Config.from_dict(config).to_dict() == values
@@ -128,7 +128,7 @@ def test_evaluate_in_a_real_process_prints_the_table_and_nothing_else(run_copy):
     assert meta_test(run_copy / "evaluation.json") == meta_test(run_copy / "result.json")
 
 
-def test_the_python_call_is_the_command_line_without_its_output(finished_run, tmp_path, capsys):
+def test_the_python_call_is_the_command_line_without_its_output(finished_run, bare, tmp_path, capsys):
     config = RunDirectory(finished_run.path).config()
     run = flp_tf.meta_train(config, tmp_path / "run", progress=False)
     assert capsys.readouterr() == ("", "")
