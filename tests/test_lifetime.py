@@ -112,7 +112,7 @@ def test_plain_meta_gradients(mode, float64):
 def test_meta_batch_is_a_mean(name, float64):
     """Loss, error and meta-gradients of three lifetimes side by side against the mean of single ones."""
     learner = build_learner(CLASSIFICATION, **METHODS[name])
-    episode = random_episode(CLASSIFICATION, lifetimes=3)
+    episode = random_episode(CLASSIFICATION, steps=4, lifetimes=3)
     together = meta_gradient(learner, CLASSIFICATION, episode, 3)
     alone = [meta_gradient(learner, CLASSIFICATION, episode.lifetime(i), 3) for i in range(3)]
     assert_close(together, tf.nest.map_structure(lambda *parts: np.mean(parts, 0), *alone))
