@@ -12,6 +12,7 @@ from flp_tf.analysis.result import check_output
 from flp_tf.commandline import CommandLine
 from flp_tf.errors import InputError
 from flp_tf.export import FORMATS, export, litert
+from flp_tf.meta.evaluation import Evaluator
 from flp_tf.meta.trainer import Diverged
 from flp_tf.registry import Choice, check, text
 from flp_tf.runs import results
@@ -84,7 +85,7 @@ def evaluate(line: CommandLine) -> None:
     output = RunDirectory(line.command["output"] or line.command["logdir"], flag=_folder_flag(line))
     output.check_writable()
     of_run = restore(RunDirectory(line.command["logdir"]).path, config)
-    content = results.meta_test(config, of_run.task, of_run.learner)
+    content = results.meta_test(config, Evaluator(of_run.learner, of_run.task, config.jit_compile))
     output.write("evaluation.json", content | of_run.progress())
     if "diverged" in content:
         raise Diverged(content["diverged"])

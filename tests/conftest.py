@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +16,25 @@ import pytest
 
 from flp_tf.meta.trainer import Trainer
 
+# Tracing makes millions of objects. With Python's own thresholds a sixth of the tests' time is spent
+# on looking for garbage, most of it among what TensorFlow's modules made when they were imported.
+gc.freeze()
+gc.set_threshold(50_000, 20, 100)
+
+
+# Fixtures that make a whole run, and values of parameters that stand for a compilation by XLA.
+WHOLE_RUNS = {"finished_run", "interrupted_run"}
+XLA = ("xla", "compiled")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks as slow what needs a whole run, or XLA."""
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if WHOLE_RUNS & {*item.fixturenames} or any(isinstance(value, str) and value in XLA for value in values):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def seeded():
@@ -26,6 +46,12 @@ def seeded():
 def float64(monkeypatch):
     """Makes every learner that a test builds with `helpers` one of float64."""
     monkeypatch.setattr(helpers, "DTYPE", "float64")
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Makes the runs of a test bare ones; see `commands.make_bare`."""
+    commands.make_bare(monkeypatch)
 
 
 @pytest.fixture(scope="session", autouse=True)

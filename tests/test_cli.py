@@ -73,6 +73,7 @@ def test_bad_flags_are_refused_in_one_line_before_any_work(wrong, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_refusal_of_a_real_process(tmp_path):
     process = commands.start(*TINY, "--task=cosine", f"--logdir={tmp_path / 'run'}")
     out, err = process.communicate(timeout=60)
@@ -90,6 +91,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
         commands.run()
 
 
+@pytest.mark.slow
 def test_help_explains_every_flag_and_nothing_else_is_printed():
     process = commands.start("--help")
     out, err = process.communicate(timeout=60)
@@ -167,6 +169,7 @@ def test_command_lines_of_a_thread(tmp_path):
     assert len(ends) == 1 and "--ways does not go with --task=sine" in ends[0]
 
 
+@pytest.mark.slow
 def test_import_changes_nothing_of_the_process():
     """No handler of signals, no environment, no flags: a notebook may import all of it, in any thread."""
     program = """
@@ -285,6 +288,7 @@ def test_only_the_startup_is_quiet(capfd, monkeypatch):
     assert capfd.readouterr().err == "shown on request\n"
 
 
+@pytest.mark.slow
 def test_failing_import_of_tensorflow_shows():
     program = (
         "import runpy, sys; sys.modules['tensorflow'] = None; runpy.run_module('flp_tf.main', run_name='__main__')"

@@ -120,9 +120,12 @@ def test_every_option_is_taken_and_stored(place, given):
 
 
 def foreign() -> list[tuple]:
-    """Returns flag, value, choices and what excludes it of every flag under all choices that exclude it."""
+    """Returns flag, value, choices and what excludes it of every flag under every task, and every method, without it.
+
+    A flag is excluded by the task or by the method, whatever the other of them is.
+    """
     found = []
-    for task, method in itertools.product(TASKS, METHODS):
+    for task, method in dict.fromkeys([*((task, "flp") for task in TASKS), *(("sine", method) for method in METHODS)]):
         choices = {"task": task, "method": method}
         chosen, has = choose(choices), set(configure(**choices).to_dict())
         of_method = f"--method={method}"

@@ -16,7 +16,7 @@ EXAMPLES = [
     (python, command) for (language, python), (_, command) in itertools.pairwise(BLOCKS) if language == "python"
 ]
 # The commands as they stand, but for a few lifetimes.
-SHORT = ("--episodes=2", "--eval_episodes=2", "--eval_every=2", "--jit_compile=false")
+SHORT = ("--episodes=2", "--eval_episodes=10", "--eval_every=2", "--jit_compile=false")
 
 
 def test_there_is_an_example_of_every_kind():
@@ -41,7 +41,7 @@ def test_there_is_an_example_of_every_kind():
 @pytest.mark.parametrize(
     "python, command", EXAMPLES, ids=[python.split("@")[-1].split("\n")[0] for python, _ in EXAMPLES]
 )
-def test_example_runs(python, command, finished_run, tmp_path, monkeypatch):
+def test_example_runs(python, command, finished_run, bare, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(python)
     (tmp_path / "flags").symlink_to(commands.ROOT / "flags")
     shutil.copytree(finished_run.path, tmp_path / "runs" / "quick")

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -25,6 +26,7 @@ FLAGS = (
     "--batch_size=4",
     "--query_size=4",
     "--meta_batch=4",
+    "--episodes=120",
     "--slow_rate=1e-2",
     "--feedback_rate=1e-2",
     "--plasticity_rate=1e-2",
@@ -67,11 +69,6 @@ def _start_pair(logdir: Path, *flags: str) -> list[subprocess.Popen]:
     return [_start(logdir, *flags, worker=i, ports=ports) for i in range(2)]
 
 
-def _finish(process: subprocess.Popen) -> None:
-    output, _ = process.communicate(timeout=180)
-    assert process.returncode == 0, output.decode()[-3000:]
-
-
 def _variables(logdir: Path) -> dict[str, np.ndarray]:
     """Returns all variables of the newest checkpoint but the time it took, which differs between runs."""
     newest = max((logdir / "checkpoints").glob("ckpt-*.npz"), key=lambda file: int(file.stem.split("-")[1]))
@@ -89,25 +86,18 @@ def _assert_same_variables(logdir: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def single(tmp_path_factory) -> Path:
     logdir = tmp_path_factory.mktemp("single") / "run"
-    _finish(_start(logdir, "--episodes=120"))
+    commands.run(*FLAGS, f"--logdir={logdir}")
     return logdir
 
 
-def test_two_workers_learn_what_one_process_learns(single, tmp_path):
-    """The mean meta-gradient over two workers is that of one process: 30 outer steps agree."""
-    logdir = tmp_path / "run"
-    for process in _start_pair(logdir, "--episodes=120"):
-        _finish(process)
-    _assert_same_variables(logdir, single)
-    assert len(list(logdir.glob("events.out.*"))) == 1, "only the chief writes events"
-    mine, theirs = (json.loads((d / "result.json").read_text())["meta_test"]["mean"] for d in (logdir, single))
-    assert mine == pytest.approx(theirs, rel=1e-3)
+def test_two_workers_of_which_one_is_killed_learn_what_one_process_learns(single, tmp_path):
+    """The mean meta-gradient over two workers is that of one process: 30 outer steps agree.
 
-
-def test_killed_worker_restarts_from_the_checkpoint(single, tmp_path):
-    """SIGKILL of one of two workers; both start again and end where an undisturbed run does."""
+    SIGKILL ends one of them on the way; both start again, from the checkpoint.
+    """
     logdir = tmp_path / "run"
-    pair = _start_pair(logdir, "--episodes=120", "--checkpoint_minutes=0")
+    pair = _start_pair(logdir, "--checkpoint_minutes=0")
+    chiefs = [pair[0].pid]
     deadline = time.monotonic() + 120
     while not list((logdir / "checkpoints").glob("*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -116,12 +106,17 @@ def test_killed_worker_restarts_from_the_checkpoint(single, tmp_path):
     for process in pair:
         process.communicate(timeout=60)
     assert not (logdir / "result.json").exists(), "the run was over before it could be disturbed"
-    outputs = []
-    for process in _start_pair(logdir, "--episodes=120", "--checkpoint_minutes=0"):
+    outputs, pair = [], _start_pair(logdir, "--checkpoint_minutes=0")
+    chiefs.append(pair[0].pid)
+    for process in pair:
         outputs.append(process.communicate(timeout=180)[0].decode())
         assert process.returncode == 0, outputs[-1][-3000:]
     assert "Continuing" in outputs[0]
     _assert_same_variables(logdir, single)
+    writers = {int(path.name.split(".")[-3]) for path in logdir.glob("events.out.*")}
+    assert writers and writers <= {*chiefs}, "only the chief writes events"
+    mine, theirs = (commands.meta_test(d / "result.json")["mean"] for d in (logdir, single))
+    assert mine == pytest.approx(theirs, rel=1e-3)
 
 
 MIRRORED = """
@@ -137,6 +132,6 @@ main.main(sys.argv[1:])
 def test_two_devices_learn_what_one_does(single, tmp_path):
     """The same with both replicas in one process, as on a machine with two GPUs."""
     logdir = tmp_path / "run"
-    flags = [*FLAGS, "--episodes=120", "--distribution=mirrored", f"--logdir={logdir}"]
+    flags = [*FLAGS, "--distribution=mirrored", f"--logdir={logdir}"]
     subprocess.run([sys.executable, "-c", MIRRORED, *flags], cwd=ROOT, check=True, timeout=180, capture_output=True)
     _assert_same_variables(logdir, single)

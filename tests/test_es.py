@@ -96,8 +96,8 @@ def test_lifetimes_are_not_kept():
     assert sizes[0] == sizes[1]
 
 
-def test_a_run_trains(tmp_path):
-    config = flp_tf.configure(**SMALL, estimator="es", pairs=4, episodes=2, eval_episodes=2, meta_batch=2)
+def test_a_run_trains(bare, tmp_path):
+    config = flp_tf.configure(**SMALL, estimator="es", pairs=4, episodes=2, meta_batch=2, jit_compile=False)
     run = flp_tf.meta_train(config, tmp_path / "run", progress=False)
     assert np.isfinite(run.result()["meta_test"]["mean"])
 

@@ -19,7 +19,7 @@ def arrays(path, step: int) -> dict[str, np.ndarray]:
         return {name: content[name] for name in content if name != "outer/seconds"}
 
 
-def test_a_finished_run_goes_on_with_more_lifetimes(run_copy, tmp_path, monkeypatch):
+def test_a_finished_run_goes_on_with_more_lifetimes(run_copy, bare, tmp_path, monkeypatch):
     """It ends where a run of as many lifetimes ends; its result is there when they are done, not before."""
     there, outer_step = [], Trainer.outer_step
 
@@ -46,7 +46,7 @@ def test_a_finished_run_does_not_go_back(run_copy):
     assert contents(run_copy) == before
 
 
-def test_a_run_starts_from_another_s_weights(finished_run, tmp_path):
+def test_a_run_starts_from_another_s_weights(finished_run, bare, tmp_path):
     """With rates of 0 they stay what they are."""
     still = [f"--{group}_rate=0" for group in ("slow", "feedback", "plasticity", "strength")]
     arguments = (*TINY, *still, f"--init_from={finished_run.path}", "--seed=7", "--episodes=1")
@@ -59,7 +59,7 @@ def test_a_run_starts_from_another_s_weights(finished_run, tmp_path):
     assert flp_tf.load(tmp_path / "run").config.init_from == str(finished_run.path)
 
 
-def test_a_network_that_ships_can_be_the_start(tmp_path):
+def test_a_network_that_ships_can_be_the_start(bare, tmp_path):
     shape = {"network": "sine_compact", "lifetime": 10, "batch_size": 2, "query_size": 2}
     config = flp_tf.configure(**shape, episodes=1, eval_episodes=1, jit_compile=False, slow_rate=0.0)
     run = flp_tf.meta_train(config.replace(init_from="sine_iid_flp2"), tmp_path / "run", progress=False)

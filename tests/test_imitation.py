@@ -42,7 +42,7 @@ def test_targets_are_the_answers_of_the_algorithm(name, dimensions):
 
 
 def test_data_are_a_function_of_variance_one_and_noise():
-    quiet, loud = (Imitation(noise=noise, lifetime=50).sample(1, 0, 300, "train") for noise in (0.0, 0.5))
+    quiet, loud = (Imitation(noise=noise, lifetime=50).compiled_sample(1, 0, 300, "train") for noise in (0.0, 0.5))
     np.testing.assert_array_equal(quiet.support_x, loud.support_x)
     assert np.var(quiet.support_y) == pytest.approx(1.0, rel=0.15)
     assert np.std(loud.support_y - quiet.support_y) == pytest.approx(0.5, rel=0.02)

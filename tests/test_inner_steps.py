@@ -150,6 +150,7 @@ COMPILED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "segment_length"), COMPILED.items())
 def test_any_inner_step_compiled(name, segment_length, float64):
     learner, episode, expected = plain(name)
@@ -157,6 +158,7 @@ def test_any_inner_step_compiled(name, segment_length, float64):
     assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_noise_from_the_state_compiled(float64):
     """XLA draws other numbers, so the loop in Python is compiled, too: two segments of two steps."""
     learner = subclass(build_learner(network="5", num_plastic_layers=1), Noisy)
@@ -225,7 +227,8 @@ def second_derivative(run, learner, episode, persistent):
 
 
 @pytest.mark.parametrize(
-    ("mode", "persistent", "segment_length"), [("graph", False, 2), ("eager", True, 3), ("eager", True, 4)]
+    ("mode", "persistent", "segment_length"),
+    [pytest.param("graph", False, 2, marks=pytest.mark.slow), ("eager", True, 3), ("eager", True, 4)],
 )
 def test_second_derivatives(mode, persistent, segment_length, float64):
     """Derivatives of the meta-gradient, inside `tf.function` and eagerly with a persistent tape."""

@@ -75,6 +75,7 @@ def test_checkpointed_meta_gradients(name, segments, trunk, float64, checkpointe
     assert_close(loss_and_gradients(learner, found), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "trunk"), GRAPHS)
 def test_checkpointed_meta_gradients_in_a_graph(name, trunk, float64, monkeypatch):
     """The same inside a `tf.function`, where gradients are taken another way."""
@@ -90,6 +91,7 @@ COMPILED = [("flp", 4), ("flp", lifetime.PLAIN), ("feature_reuse", STEPS), ("dfa
 COMPILED += [("gradient_first_order", STEPS), ("gradient_second_order", 4), ("oml", STEPS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "segment_length"), COMPILED)
 def test_compiled_meta_gradients(name, segment_length, float64):
     """The same compiled by XLA."""
@@ -110,7 +112,7 @@ def test_plain_meta_gradients(mode, float64):
 def test_meta_batch_is_a_mean(name, float64):
     """Loss, error and meta-gradients of three lifetimes side by side against the mean of single ones."""
     learner = build_learner(CLASSIFICATION, **METHODS[name])
-    episode = random_episode(CLASSIFICATION, lifetimes=3)
+    episode = random_episode(CLASSIFICATION, steps=4, lifetimes=3)
     together = meta_gradient(learner, CLASSIFICATION, episode, 3)
     alone = [meta_gradient(learner, CLASSIFICATION, episode.lifetime(i), 3) for i in range(3)]
     assert_close(together, tf.nest.map_structure(lambda *parts: np.mean(parts, 0), *alone))

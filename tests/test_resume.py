@@ -26,30 +26,22 @@ def assert_bitwise_equal(ours, theirs) -> None:
         np.testing.assert_array_equal(value, theirs[name], err_msg=name, strict=True)
 
 
-OUTER_LOOPS = {
-    "schedule and clipping": {"schedule": "cosine", "warmup_steps": 2, "clip_norm": 0.5},
-    "meta-batch and curriculum": {"meta_batch": 2, "episodes": 2 * STEPS, "curriculum": "4:4"},
-}
+# Everything that an outer step has to remember, or to find again from its number.
+OUTER_LOOP = {"schedule": "cosine", "warmup_steps": 2, "clip_norm": 0.5}
+OUTER_LOOP |= {"meta_batch": 2, "episodes": 2 * STEPS, "curriculum": "4:4"}
 
 
-@pytest.mark.parametrize("loop", OUTER_LOOPS)
-def test_resumed_trainer_is_bitwise_the_uninterrupted_one(loop, tmp_path):
-    whole = make_trainer(**OUTER_LOOPS[loop])
-    metrics = [whole.outer_step() for _ in range(STEPS)]
-    first = make_trainer(**OUTER_LOOPS[loop])
-    resumed_metrics = [first.outer_step() for _ in range(3)]
-    Checkpoints(tmp_path, first.variables).save(first.step)
-    second = make_trainer(**OUTER_LOOPS[loop])
-    assert Checkpoints(tmp_path, second.variables).restore()
-    resumed_metrics += [second.outer_step() for _ in range(3)]
-    assert resumed_metrics == metrics
-    assert_bitwise_equal(values(second), values(whole))
-    assert len({row["loss"] for row in metrics}) == STEPS
-
-
-def test_another_seed_is_another_run():
-    losses = [make_trainer(seed=seed).outer_step()["loss"] for seed in (0, 1)]
-    assert losses[0] != losses[1]
+def test_resumed_trainer_is_bitwise_the_uninterrupted_one(tmp_path):
+    """From a checkpoint on the way; another seed is another run."""
+    whole, resumed, other = (make_trainer(**OUTER_LOOP, seed=seed) for seed in (0, 0, 1))
+    metrics = [whole.outer_step() for _ in range(3)]
+    Checkpoints(tmp_path, whole.variables).save(whole.step)
+    metrics += [whole.outer_step() for _ in range(STEPS - 3)]
+    assert Checkpoints(tmp_path, resumed.variables).restore()
+    assert [resumed.outer_step() for _ in range(STEPS - 3)] == metrics[3:]
+    assert_bitwise_equal(values(resumed), values(whole))
+    losses = {row["loss"] for row in metrics}
+    assert len(losses) == STEPS and other.outer_step()["loss"] not in losses
 
 
 def checkpoint(path) -> dict[str, np.ndarray]:
@@ -93,40 +85,52 @@ def stop(process, number: int) -> tuple[str, str]:
     return "".join(seen) + out, err
 
 
-LONG = (*TINY, "--episodes=30", "--eval_every=8", "--log_every=1")
+LONG = (*TINY, "--episodes=50", "--eval_every=10", "--log_every=1")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """An undisturbed run of `LONG`."""
-    path = tmp_path_factory.mktemp("whole") / "run"
-    commands.run(*LONG, f"--logdir={path}")
-    return path
-
-
-def test_processes_stopped_by_signals_end_where_an_undisturbed_one_does(whole, tmp_path):
-    flags, stopped, done = [*LONG, "--checkpoint_minutes=60"], tmp_path / "stopped", 0
+def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(tmp_path):
+    """Stopped by SIGTERM and SIGINT, then killed, each in a process of its own that goes on."""
+    whole, disturbed, done = tmp_path / "whole", tmp_path / "disturbed", 0
+    commands.run(*LONG, f"--logdir={whole}")
     for number in (signal.SIGTERM, signal.SIGINT):
-        out, err = stop(commands.start(*flags, f"--logdir={stopped}"), number)
+        out, err = stop(commands.start(*LONG, "--checkpoint_minutes=60", f"--logdir={disturbed}"), number)
         match = re.search(r"Stopped after (\d+) lifetimes and saved; the same command continues\.", out)
-        assert match and done < int(match[1]) < 30
+        assert match and done < int(match[1]) < 50
         if done:
-            assert f"Continuing {stopped} after {done} lifetimes." in out
+            assert f"Continuing {disturbed} after {done} lifetimes." in out
         assert "Traceback" not in err and "query_loss=" in err
         done = int(match[1])
-        assert not (stopped / "result.json").exists()
-    commands.run(*flags, f"--logdir={stopped}")
-    assert scalars(stopped) == scalars(whole)
-    assert list(losses(whole)) == list(range(1, 31))
-    assert_bitwise_equal(checkpoint(stopped), checkpoint(whole))
-    results = [json.loads((path / "result.json").read_text()) for path in (stopped, whole)]
+        assert not (disturbed / "result.json").exists()
+    process = commands.start(*LONG, f"--logdir={disturbed}")
+    assert any(line.startswith("lifetime ") for line in process.stdout)
+    process.kill()
+    process.communicate()
+    assert not (disturbed / "result.json").exists() and (disturbed / ".lock").exists()
+    # What a process killed in the middle of an event and of a checkpoint leaves.
+    events = max(disturbed.glob("events*"), key=lambda file: file.stat().st_mtime)
+    events.write_bytes(events.read_bytes() + b"\x10\0\0")
+    (disturbed / "checkpoints" / ".ckpt-9.npz.0123456789abcdef.partial").write_bytes(b"half")
+    commands.run(*LONG, f"--logdir={disturbed}")
+    assert scalars(disturbed) == scalars(whole)
+    assert list(losses(whole)) == list(range(1, 51))
+    assert_bitwise_equal(checkpoint(disturbed), checkpoint(whole))
+    results = [json.loads((path / "result.json").read_text()) for path in (disturbed, whole)]
     assert results[0] | {"minutes": 0} == results[1] | {"minutes": 0}
+    kept = {path.name for path in (disturbed / "checkpoints").iterdir()}
+    assert kept == {f"ckpt-{step}.npz" for step in (48, 49, 50)}
+    assert not (disturbed / ".lock").exists()
 
 
 def test_interrupted_run_ends_like_the_finished_one(interrupted_run, finished_run, tmp_path):
+    """Events of others, in the same folder, stay."""
     path = shutil.copytree(interrupted_run, tmp_path / "run")
     assert {file.stem for file in (path / "checkpoints").iterdir()} == {"ckpt-1", "ckpt-2", "ckpt-3"}
+    with tf.summary.create_file_writer(str(path)).as_default(step=1000):
+        tf.summary.scalar("mine", 1.0)
+    (mine,) = (file for file in path.glob("events*") if file.name.endswith(".v2"))
+    before = mine.read_bytes()
     commands.run(*TINY, f"--logdir={path}")
+    assert mine.read_bytes() == before
     assert_bitwise_equal(checkpoint(path), checkpoint(finished_run.path))
 
 
@@ -134,53 +138,43 @@ class Killed(BaseException):
     """In place of SIGKILL: nobody catches it, and nothing is saved."""
 
 
-@pytest.mark.parametrize(("log_every", "saved"), [(2, []), (3, [1]), (7, [1, 3, 4])])
-def test_scalars_after_a_kill_are_those_of_an_undisturbed_run(saved, log_every, monkeypatch, tmp_path):
-    """Killed in the sixth step, with checkpoints of some earlier steps and events of all."""
-    flags = [*TINY, "--episodes=8", f"--log_every={log_every}", "--eval_every=4"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    commands.run(*flags, f"--logdir={whole}")
-    outer_step, save = Trainer.outer_step, Checkpoints.save
+# Means over three steps, so that sums of one step or two stand in a checkpoint.
+SUMMED = (*TINY, "--episodes=8", "--log_every=3", "--eval_every=4")
+
+
+@pytest.fixture(scope="module")
+def whole_and_killed(tmp_path_factory) -> tuple[Path, Path]:
+    """An undisturbed run of `SUMMED`, and one killed in the sixth step, with a checkpoint of each step before."""
+    folder, outer_step, save = tmp_path_factory.mktemp("summed"), Trainer.outer_step, Checkpoints.save
+    whole, killed = folder / "whole", folder / "killed"
 
     def interrupted(trainer):
         if trainer.step == 5:
             raise Killed
         return outer_step(trainer)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    def all_kept(kept, step):
+        kept.keep = 5
+        save(kept, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        commands.make_bare(patch)
+        commands.run(*SUMMED, f"--logdir={whole}")
         patch.setattr(Trainer, "outer_step", interrupted)
-        patch.setattr(Checkpoints, "save", lambda kept, step: save(kept, step) if step in saved else None)
-        commands.run(*flags, f"--logdir={killed}")
-    if log_every <= 3:
-        assert max(step for _, step in scalars(killed)) > max(saved, default=0), "there are events to remove"
-    commands.run(*flags, f"--logdir={killed}")
+        patch.setattr(Checkpoints, "save", all_kept)
+        with pytest.raises(Killed):
+            commands.run(*SUMMED, f"--logdir={killed}")
+    return whole, killed
+
+
+@pytest.mark.parametrize("saved", [(), (1,), (1, 3, 4)])
+def test_scalars_after_a_kill_are_those_of_an_undisturbed_run(saved, whole_and_killed, bare, tmp_path):
+    """With checkpoints of some of the steps before, and events of all."""
+    whole, killed = whole_and_killed[0], shutil.copytree(whole_and_killed[1], tmp_path / "killed")
+    for step in {1, 2, 3, 4, 5} - {*saved}:
+        (killed / "checkpoints" / f"ckpt-{step}.npz").unlink()
+    assert (max(step for _, step in scalars(killed)) > max(saved, default=0)) == (saved != (1, 3, 4))
+    commands.run(*SUMMED, f"--logdir={killed}")
     assert scalars(killed) == scalars(whole)
-    assert list(losses(whole)) == [step for step in range(1, 9) if step % log_every == 0 or step == 8]
+    assert list(losses(whole)) == [3, 6, 8]
     assert_bitwise_equal(checkpoint(killed), checkpoint(whole))
-
-
-def test_a_really_killed_process_ends_where_an_undisturbed_one_does(whole, tmp_path):
-    killed = tmp_path / "killed"
-    process = commands.start(*LONG, f"--logdir={killed}")
-    assert any(line.startswith("lifetime 8") for line in process.stdout)
-    process.kill()
-    process.communicate()
-    # What a process killed in the middle of an event and of a checkpoint leaves.
-    events = max(killed.glob("events*"), key=lambda file: file.stat().st_mtime)
-    events.write_bytes(events.read_bytes() + b"\x10\0\0")
-    (killed / "checkpoints" / ".ckpt-9.npz.0123456789abcdef.partial").write_bytes(b"half")
-    commands.run(*LONG, f"--logdir={killed}")
-    assert scalars(killed) == scalars(whole)
-    assert_bitwise_equal(checkpoint(killed), checkpoint(whole))
-    assert {path.name for path in (killed / "checkpoints").iterdir()} == {f"ckpt-{step}.npz" for step in (28, 29, 30)}
-    assert not (killed / ".lock").exists()
-
-
-def test_events_of_others_stay(interrupted_run, tmp_path):
-    path = shutil.copytree(interrupted_run, tmp_path / "run")
-    with tf.summary.create_file_writer(str(path)).as_default(step=1000):
-        tf.summary.scalar("mine", 1.0)
-    (mine,) = (file for file in path.glob("events*") if file.name.endswith(".v2"))
-    before = mine.read_bytes()
-    commands.run(*TINY, f"--logdir={path}")
-    assert mine.read_bytes() == before

@@ -22,7 +22,7 @@ META_TEST = {"mean": float, "stderr": float, "episodes": int}
 OF_RUN = ("task", "continual", "method", "num_plastic_layers", "eval_lifetime_scale", "seed")
 
 
-def test_config_json_holds_everything_needed_to_repeat_the_run(finished_run, tmp_path):
+def test_config_json_holds_everything_needed_to_repeat_the_run(finished_run, bare, tmp_path):
     config = json.loads((finished_run.path / "config.json").read_text())
     values = {name: value for name, value in config.items() if name != "versions"}
     assert Config.from_dict(config).to_dict() == values
@@ -61,7 +61,7 @@ def test_result_json(finished_run):
         "minutes",
         "skipped_steps",
     }
-    check_statistics(result, 4)
+    check_statistics(result, 10)
 
 
 def test_run_directory_holds_what_is_promised(finished_run):
@@ -112,7 +112,7 @@ def test_evaluate_and_export_an_interrupted_run(interrupted_run, tmp_path, capsy
     assert not (path / "result.json").exists() and not (path / "export").exists()
     commands.run("--mode=evaluate", f"--logdir={path}")
     content = json.loads((path / "evaluation.json").read_text())
-    check_statistics(content, 4)
+    check_statistics(content, 10)
     assert content["episodes"] == 3
     commands.run("--mode=export", f"--logdir={path}")
     assert (path / "export" / "saved_model.pb").exists()
@@ -123,12 +123,12 @@ def test_evaluate_in_a_real_process_prints_the_table_and_nothing_else(run_copy):
     process = commands.start("--mode=evaluate", f"--logdir={run_copy}")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
-    assert out.splitlines()[0] == "Meta-test of flp(2) on sine, continual: 4 lifetimes of unseen data"
+    assert out.splitlines()[0] == "Meta-test of flp(2) on sine, continual: 10 lifetimes of unseen data"
     assert len(out.splitlines()) == 6
     assert meta_test(run_copy / "evaluation.json") == meta_test(run_copy / "result.json")
 
 
-def test_the_python_call_is_the_command_line_without_its_output(finished_run, tmp_path, capsys):
+def test_the_python_call_is_the_command_line_without_its_output(finished_run, bare, tmp_path, capsys):
     config = RunDirectory(finished_run.path).config()
     run = flp_tf.meta_train(config, tmp_path / "run", progress=False)
     assert capsys.readouterr() == ("", "")

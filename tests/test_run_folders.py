@@ -54,7 +54,7 @@ def test_a_finished_run_without_its_checkpoints_is_not_trained_again(run_copy):
     assert contents(run_copy) == before
 
 
-def test_a_folder_without_a_checkpoint_is_claimed_anew(finished_run, tmp_path, monkeypatch):
+def test_a_folder_without_a_checkpoint_is_claimed_anew(finished_run, bare, tmp_path, monkeypatch):
     """After a first step that failed, the corrected command is not another run."""
 
     def fails(trainer):
@@ -77,22 +77,17 @@ def test_a_config_json_of_something_else_is_not_replaced(content, tmp_path):
     assert contents(tmp_path) == {"config.json": content.encode()}
 
 
-def test_continuing_with_other_options_says_so_in_config_json(interrupted_run, tmp_path):
-    """What `result.json` was made with is what `config.json` says."""
+def test_continuing_with_other_options_and_versions_is_said(interrupted_run, bare, tmp_path, monkeypatch, capsys):
+    """What `result.json` was made with is what `config.json` says; its versions are those of the start."""
     path = shutil.copytree(interrupted_run, tmp_path / "run")
     versions = json.loads((path / "config.json").read_text())["versions"]
+    now = directory_module.versions()
+    monkeypatch.setattr(directory_module, "versions", lambda: now | {"keras": "9.9"})
     commands.run(*TINY, "--eval_lifetime_scale=2", "--eval_episodes=3", f"--logdir={path}")
     config, result = (json.loads((path / name).read_text()) for name in ("config.json", "result.json"))
     assert config["eval_lifetime_scale"] == result["eval_lifetime_scale"] == 2
     assert config["eval_episodes"] == result["meta_test"]["episodes"] == 3
     assert config["versions"] == versions
-
-
-def test_continuing_with_other_versions_is_said(interrupted_run, tmp_path, monkeypatch, capsys):
-    path = shutil.copytree(interrupted_run, tmp_path / "run")
-    now = directory_module.versions()
-    monkeypatch.setattr(directory_module, "versions", lambda: now | {"keras": "9.9"})
-    commands.run(*TINY, f"--logdir={path}")
     assert f"flp_tf: {path} goes on with other versions: keras {now['keras']}, now 9.9\n" in capsys.readouterr().err
 
 

@@ -183,6 +183,7 @@ def test_two_workers_share_a_study(tmp_path):
     assert values == sorted(values)
 
 
+@pytest.mark.slow
 def test_search_refuses_an_unknown_space():
     done = run_tool("tools/search.py", "sine")
     assert done.returncode != 0 and "legal values: sine_compact_iid_feature_reuse" in done.stderr

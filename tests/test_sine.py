@@ -139,7 +139,7 @@ def test_splits_have_no_sine_in_common():
 
 def test_splits_are_drawn_apart():
     """Lifetime i of one split says nothing about lifetime i of another."""
-    parts = [sample(make(), count=50, split=split) for split in SPLITS]
+    parts = [to_numpy(make().compiled_sample(0, 0, 50, split)) for split in SPLITS]
     for one, other in ((0, 1), (0, 2), (1, 2)):
         for name in ("support_x", "support_y", "query_x", "query_y"):
             first, second = (getattr(parts[i], name)[..., -1].ravel() for i in (one, other))

@@ -29,6 +29,7 @@ def test_nothing_is_lost_and_nothing_is_silent():
     assert any(kind.startswith("inputs: ") for kind in counts)
 
 
+@pytest.mark.slow
 def test_unknown_parts_are_refused():
     done = stress("--only=floods", "--minutes=0")
     assert done.returncode != 0 and "floods is unknown" in done.stdout + done.stderr

@@ -22,11 +22,46 @@ def run_tool(*arguments: str, cwd: Path = commands.ROOT) -> subprocess.Completed
     return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=600)
 
 
-def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
-    """A budget of two lifetimes fills two cells; their numbers are those of the run directories."""
-    arguments = ["--budget=2", f"--out={tmp_path}", SMALL, "--only=flp2", "--figures=alignment,learning_curves"]
-    done = run_tool("tools/reproduce.py", "table1", *arguments, "--jobs=2")
+# Runs the `main` of a tool for each command line, in a process of its own that imports nothing anew.
+REFUSING = """
+import os, sys
+from absl import app
+sys.path.insert(0, "tools")
+import {tool}
+for arguments in {cases}:
+    print(end="\\0", file=sys.stderr, flush=True)
+    if not os.fork():
+        app.run({tool}.main, argv=["{tool}", *arguments])
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+def refusals(tool: str, cases: list[list[str]]) -> list[str]:
+    """Returns what a tool prints for command lines that it has to refuse."""
+    done = run_tool("-c", REFUSING.format(tool=tool, cases=cases))
     assert done.returncode == 0, done.stderr
+    assert all(int(status) > 0 for status in done.stdout.split()) and len(done.stdout.split()) == len(cases)
+    return done.stderr.split("\0")[1:]
+
+
+def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
+    """A budget of two lifetimes fills two cells, one after a first call that cannot; numbers are the runs' own."""
+    good, bad = (f"sine_compact_{order}_flp2_seed0" for order in ("iid", "continual"))
+    (tmp_path / bad).write_text("a file where the run directory should be")
+    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", SMALL, "--jobs=2"]
+    done = run_tool("tools/reproduce.py", "table1", *arguments, "--figures=none")
+    assert done.returncode == 0, done.stderr
+    # Two at a time, each with a log of its own.
+    assert f"== {good}" in done.stdout and f"== {bad}" in done.stdout
+    assert "Meta-test of flp(2)" in (tmp_path / f"{good}.log").read_text()
+    assert f"{bad} ended with 1 ({tmp_path / bad}.log says why)" in done.stderr
+    assert "--logdir" in (tmp_path / f"{bad}.log").read_text()
+    (row,) = json.loads((tmp_path / "table.json").read_text())
+    assert not row["continual"] and row["seeds"] == [0]
+    (tmp_path / bad).unlink()
+    done = run_tool("tools/reproduce.py", "table1", *arguments, "--figures=alignment,learning_curves")
+    assert done.returncode == 0, done.stderr
+    assert f"== {good}" not in done.stdout and f"== {bad}" in done.stdout
     rows = json.loads((tmp_path / "table.json").read_text())
     for row, order in zip(rows, ("iid", "continual"), strict=True):
         result = json.loads((tmp_path / f"sine_compact_{order}_flp2_seed0" / "result.json").read_text())
@@ -46,14 +81,6 @@ def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "table.json").read_text()) == rows
     assert figures[1] in (tmp_path / "report.md").read_text()
-
-
-def test_reproduce_draws_the_first_seed_that_has_a_checkpoint(finished_run, tmp_path):
-    shutil.copytree(finished_run.path, tmp_path / "sine_compact_continual_flp2_seed0")
-    arguments = ["--notrain", f"--out={tmp_path}", "--figures=update_norms", "--seeds=3,0", "--flags=--eval_episodes=2"]
-    done = run_tool("tools/reproduce.py", "table1", *arguments)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "figures/update_norms/update_norms.png").exists()
 
 
 def row_of(table: dict, **where) -> dict:
@@ -104,14 +131,18 @@ def test_reproduce_leaves_out_a_figure_that_failed(finished_run, tmp_path):
 
 
 def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_path):
-    """Those that the tool reads and writes itself, and those of the commands that it starts."""
+    """Those that the tool reads and writes itself, and those of the commands that it starts.
+
+    Drawn is the first seed that has a checkpoint.
+    """
     run = shutil.copytree(finished_run.path, tmp_path / "runs/table1/sine_compact_continual_flp2_seed0")
     (run / "result.json").unlink()
     before = set(commands.ROOT.glob("runs/*"))
-    arguments = ["--notrain", "--figures=none", "--flags=--eval_episodes=2"]
+    arguments = ["--notrain", "--figures=update_norms", "--seeds=3,0", "--flags=--eval_episodes=2"]
     done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (run / "evaluation.json").exists() and (tmp_path / "runs/table1/report.html").exists()
+    assert (tmp_path / "runs/table1/figures/update_norms/update_norms.png").exists()
     assert set(commands.ROOT.glob("runs/*")) == before
 
 
@@ -124,35 +155,19 @@ def test_environment_leaves_the_working_directory(tmp_path):
     assert done.stdout.split() == [str(tmp_path), str(commands.ROOT / "flp_tf/__init__.py")], done.stderr
 
 
-def test_reproduce_trains_runs_side_by_side(tmp_path):
-    """Two jobs, each with a log of its own: one run that trains, one that is refused."""
-    good, bad = ("sine_compact_iid_flp2_seed0", "sine_compact_continual_flp2_seed0")
-    (tmp_path / bad).write_text("a file where the run directory should be")
-    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", SMALL, "--figures=none", "--jobs=2"]
-    done = run_tool("tools/reproduce.py", "table1", *arguments)
-    assert done.returncode == 0, done.stderr
-    assert f"== {good}" in done.stdout and f"== {bad}" in done.stdout
-    assert "Meta-test of flp(2)" in (tmp_path / f"{good}.log").read_text()
-    assert f"{bad} ended with 1 ({tmp_path / bad}.log says why)" in done.stderr
-    assert "--logdir" in (tmp_path / f"{bad}.log").read_text()
-    (row,) = json.loads((tmp_path / "table.json").read_text())
-    assert not row["continual"] and row["seeds"] == [0]
+REFUSED = {
+    "table1": ["table9"],
+    "--budget=long": ["table1", "--budget=long"],
+    "--only=flp9 is unknown; legal values: feature_reuse, flp2, flp3, gradient3": ["table1", "--only=flp2,flp9"],
+    "--figures=curves is unknown; legal values: readout, adaptability": ["table1", "--figures=curves"],
+    "--network=big is unknown; legal values: compact, paper": ["table2", "--network=big"],
+    "--seeds=0,x": ["table2", "--seeds=0,x"],
+}
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["table9"], "table1"),
-        (["table1", "--budget=long"], "--budget=long"),
-        (["table1", "--only=flp2,flp9"], "--only=flp9 is unknown; legal values: feature_reuse, flp2, flp3, gradient3"),
-        (["table1", "--figures=curves"], "--figures=curves is unknown; legal values: readout, adaptability"),
-        (["table2", "--network=big"], "--network=big is unknown; legal values: compact, paper"),
-        (["table2", "--seeds=0,x"], "--seeds=0,x"),
-    ],
-)
-def test_reproduce_refuses_bad_input(arguments, message):
-    done = run_tool("tools/reproduce.py", *arguments)
-    assert done.returncode != 0 and message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+def test_reproduce_refuses_bad_input():
+    for message, printed in zip(REFUSED, refusals("reproduce", [*REFUSED.values()]), strict=True):
+        assert message in printed and len(printed.strip().splitlines()) == 1
 
 
 def test_benchmark_measures_engines_and_a_baseline(tmp_path):
@@ -174,10 +189,10 @@ def test_benchmark_measures_engines_and_a_baseline(tmp_path):
         assert f"| sine | 1 | 40 | 1 | {row['engine']} | {row['seconds_median']:.3f} (" in done.stdout
 
 
-@pytest.mark.parametrize("flag", ["--match=(", "--match=^nothing$", "--engines=fast", "--baseline=/nowhere"])
-def test_benchmark_refuses_bad_input(flag):
-    done = run_tool("tools/benchmark.py", flag)
-    assert done.returncode != 0 and flag in done.stderr and "Traceback" not in done.stderr
+def test_benchmark_refuses_bad_input():
+    wrong = ["--match=(", "--match=^nothing$", "--engines=fast", "--baseline=/nowhere"]
+    for flag, printed in zip(wrong, refusals("benchmark", [[flag] for flag in wrong]), strict=True):
+        assert flag in printed and "Traceback" not in printed
 
 
 def test_benchmark_measures_the_network_whose_arithmetic_it_counts():
@@ -195,25 +210,27 @@ print([tuple(layer.kernel.shape) for layer in learner.network.head] == benchmark
     assert done.stdout.strip() == "True", done.stderr
 
 
-@pytest.mark.parametrize("layers, products", [(1, 8 * 3 + 6), (3, 6 * 3 + 3 * 6)])
-def test_floor_runs_the_products_that_are_needed_and_no_other(layers, products):
-    """Three a layer of the trunk, six a plastic layer and step."""
-    code = f"""
+COUNTING = """
 import sys
 sys.path.insert(0, "tools")
 import benchmark, floor, tensorflow as tf
 floor.LIFETIME = 2
 sizes = benchmark.layer_sizes(9)
-runs = floor.trunk_products(sizes[:-{layers}]), floor.plastic_products(sizes[-{layers}:])
-count = 0
-for run in runs:
-    graph = tf.function(run, autograph=False).get_concrete_function().graph.as_graph_def()
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    count += sum(node.op.endswith("MatMul") or node.op.startswith("BatchMatMul") for node in nodes)
-print(count, *(float(run()) for run in runs))
+for layers in (1, 3):
+    runs = floor.trunk_products(sizes[:-layers]), floor.plastic_products(sizes[-layers:])
+    count = 0
+    for run in runs:
+        graph = tf.function(run, autograph=False).get_concrete_function().graph.as_graph_def()
+        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        count += sum(node.op.endswith("MatMul") or node.op.startswith("BatchMatMul") for node in nodes)
+    print(count, *(float(run()) for run in runs))
 """
-    done = run_tool("-c", code)
+
+
+def test_floor_runs_the_products_that_are_needed_and_no_other():
+    """Three a layer of the trunk, six a plastic layer and step; with one plastic layer, and with three."""
+    done = run_tool("-c", COUNTING)
     assert done.returncode == 0, done.stderr
-    count, *values = done.stdout.split()
-    assert int(count) == products
-    assert all(math.isfinite(float(value)) for value in values)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [int(count) for count, *_ in rows] == [8 * 3 + 6, 6 * 3 + 3 * 6]
+    assert all(math.isfinite(float(value)) for _, *values in rows for value in values)

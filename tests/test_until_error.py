@@ -24,6 +24,7 @@ def restored(monkeypatch):
     monkeypatch.setattr(sys, "argv", sys.argv)
 
 
+@pytest.mark.slow
 def test_it_ends_where_the_error_is_reached(monkeypatch):
     """With errors of 3, 2, 1 at lifetimes 2, 4, 6; each outer step counts, evaluations do not."""
     evaluations = (SimpleNamespace(meta_test=lambda error=error: {"mean": error}) for error in (3.0, 2.0, 1.0))
@@ -71,6 +72,7 @@ def test_bad_input_is_refused(arguments, message, monkeypatch):
         until_error.main(["--until_error=0.1", *arguments])
 
 
+@pytest.mark.slow
 def test_a_run_in_use_is_left_to_its_process(tmp_path):
     """The same command on another machine: `tools/reproduce` passes over a run that is locked."""
     code = f"""

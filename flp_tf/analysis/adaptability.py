@@ -14,6 +14,7 @@ from flp_tf.analysis.result import Curve, Result, save
 from flp_tf.analysis.series import Series, identity, in_series
 from flp_tf.errors import InputError
 from flp_tf.learners.base import Learner
+from flp_tf.meta.evaluation import Evaluator
 from flp_tf.registry import option
 from flp_tf.runs import training
 from flp_tf.runs.config import Config
@@ -120,7 +121,7 @@ def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) ->
         directory = RunDirectory(output / name, "output")
         trainer = training.make_trainer(config, run.task, learner)
         with directory.claimed(config):
-            training.train(trainer, directory, config)
+            training.train(trainer, Evaluator(learner, run.task, config.jit_compile), directory, config)
         adapted.append(Run(directory.path, config, run.task, learner))
     return Series(f"{series.label} + plasticity ({depth})", tuple(adapted), series.variant + 1)
 

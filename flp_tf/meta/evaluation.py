@@ -24,11 +24,15 @@ class Evaluation(NamedTuple):
         before: before any inner step `[episodes]`.
         concepts: after each lifetime, by sine or class in the order in which a
             continual lifetime meets them `[episodes, concepts]`.
+        outputs: for the query, after each lifetime `[episodes, query_examples, outputs]`.
+        outputs_before: the same before any inner step.
     """
 
     errors: np.ndarray
     before: np.ndarray
     concepts: np.ndarray
+    outputs: np.ndarray
+    outputs_before: np.ndarray
 
     def meta_test(self) -> dict[str, Any]:
         """Returns `{mean, stderr, episodes}`; the standard error is over lifetimes."""
@@ -83,22 +87,22 @@ class Evaluator:
     """
 
     def __init__(self, learner: Learner, task: Task, jit_compile: bool = True):
-        self.task = task
+        self.learner, self.task = learner, task
         # TensorFlow takes evaluators for one function that it compiles too often, and
         # warns, unless each has a function of its own.
-        errors = functools.partial(_errors, learner, task)
-        self._lifetimes = tf.function(errors, autograph=False, jit_compile=jit_compile)
+        evaluate = functools.partial(_evaluate, learner, task)
+        self._lifetimes = tf.function(evaluate, autograph=False, jit_compile=jit_compile)
 
     def __call__(self, seed: int, episodes: int, split: str = "test") -> Evaluation:
         """Evaluates lifetimes `0, ..., episodes - 1` of a split."""
         return Evaluation(*over_lifetimes(self._lifetimes, self.task, seed, episodes, split))
 
 
-def _errors(learner: Learner, task: Task, episode: Episode) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _evaluate(learner: Learner, task: Task, episode: Episode) -> tuple[tf.Tensor, ...]:
     """Returns the fields of `Evaluation` for a meta-batch."""
     state = learner.initial_state(episode.seed)
     before = lifetime.query(learner, state, episode)
     state = lifetime.run(learner, episode, state=state).state
     after = lifetime.query(learner, state, episode)
     y = episode.query_y
-    return task.error(after, y), task.error(before, y), task.concept_errors(after, y)
+    return task.error(after, y), task.error(before, y), task.concept_errors(after, y), after, before

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from flp_tf.errors import InputError
-from flp_tf.learners.base import Learner
 from flp_tf.meta.evaluation import Evaluator, lifetimes_at_once
 from flp_tf.runs.config import Config
 from flp_tf.tasks import Task
@@ -33,20 +32,21 @@ def test_task(config: Config, task: Task) -> Task:
         raise InputError(f"--eval_lifetime_scale={config.eval_lifetime_scale} is not possible: {error}") from None
 
 
-def meta_test(config: Config, task: Task, learner: Learner) -> dict[str, Any]:
+def meta_test(config: Config, evaluator: Evaluator) -> dict[str, Any]:
     """Meta-tests a learner.
 
     Args:
         config: seed, number and length of the lifetimes.
-        task: of the run.
-        learner: with the weights to test.
+        evaluator: of the run's task, and of a learner with the weights to test.
 
     Returns:
         `FACTS` and the statistics of the errors, as they stand in `result.json`. Where the
         mean is not finite, `diverged` says so.
     """
-    task = test_task(config, task)
-    evaluation = Evaluator(learner, task, config.jit_compile)(config.seed, config.eval_episodes)
+    task = test_task(config, evaluator.task)
+    if task is not evaluator.task:
+        evaluator = Evaluator(evaluator.learner, task, config.jit_compile)
+    evaluation = evaluator(config.seed, config.eval_episodes)
     content = {name: getattr(config, name) for name in FACTS if hasattr(config, name)}
     content |= evaluation.to_dict(task.concept)
     return content if math.isfinite(content["meta_test"]["mean"]) else content | {"diverged": NOT_FINITE}

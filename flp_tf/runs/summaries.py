@@ -12,8 +12,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 
-from flp_tf import lifetime
-from flp_tf.meta.evaluation import Evaluation
+from flp_tf.meta.evaluation import Evaluation, lifetimes_at_once
 from flp_tf.meta.trainer import Trainer
 from flp_tf.runs.config import Config
 from flp_tf.runs.results import title
@@ -139,7 +138,7 @@ class Summaries:
                 yield _tag(group, path), weight
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        """Writes an evaluation on unseen episodes, histograms and a picture of one episode."""
+        """Writes an evaluation on validation episodes, histograms and a picture of the first episode."""
         with self.writer.as_default(step=self.trainer.episodes):
             tf.summary.scalar("meta_test/error", evaluation.meta_test()["mean"])
             tf.summary.scalar("meta_test/error_before_lifetime", float(np.mean(evaluation.before)))
@@ -148,22 +147,19 @@ class Summaries:
             for tag, weight in self._of_parts():
                 if len(weight.shape) > 0:
                     tf.summary.histogram(tag, weight.value)
-            if self.enabled and self.draws and (picture := self._picture()) is not None:
+            if self.enabled and self.draws and (picture := self._picture(evaluation)) is not None:
                 tf.summary.image("episode", picture)
 
     def flush(self) -> None:
         """Writes out all events; to be called before a checkpoint is saved."""
         self.writer.flush()
 
-    def _picture(self) -> tf.Tensor | None:
-        """Returns the task's picture of a validation episode, None if it has none or fails, which is said once."""
-        task, learner = self.trainer.task, self.trainer.learner
-        episode = task.compiled_sample(self.config.seed, 0, 1, "validation")
-        state = learner.initial_state(episode.seed)
-        before = lifetime.query(learner, state, episode).numpy()
-        after = lifetime.query(learner, lifetime.run(learner, episode, state=state).state, episode).numpy()
+    def _picture(self, evaluation: Evaluation) -> tf.Tensor | None:
+        """Returns the task's picture of the first episode, None if it has none or fails, which is said once."""
+        task, count = self.trainer.task, lifetimes_at_once(len(evaluation.errors))
+        episode = task.compiled_sample(self.config.seed, 0, count, "validation").lifetime(0)
         try:
-            figure = task.draw(episode, before, after)
+            figure = task.draw(episode, evaluation.outputs_before[:1], evaluation.outputs[:1])
             return None if figure is None else to_image(figure)
         except Exception as error:  # What a task draws is no reason to end a training.
             self.draws = False

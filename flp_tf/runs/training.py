@@ -93,10 +93,12 @@ def meta_train(
         trainer = make_trainer(config, task, learner, strategy)
     lifetime.check_contracts(learner, task)
     run = Run(directory.path, config, task, learner)
+    # One for all evaluations, so that the meta-test compiles nothing again where its lifetimes are as long.
+    evaluator = Evaluator(learner, task, config.jit_compile)
     with directory.claimed(config) if chief else contextlib.nullcontext():
-        train(trainer, directory, config, chief=chief, progress=progress, on_evaluation=on_evaluation)
+        train(trainer, evaluator, directory, config, chief=chief, progress=progress, on_evaluation=on_evaluation)
         if chief:
-            finish(run, trainer, progress=progress)
+            finish(run, trainer, evaluator, progress=progress)
     return run
 
 
@@ -120,6 +122,7 @@ def make_trainer(
 
 def train(
     trainer: Trainer,
+    evaluator: Evaluator,
     directory: RunDirectory,
     config: Config,
     *,
@@ -133,6 +136,7 @@ def train(
 
     Args:
         trainer: the outer loop.
+        evaluator: of its learner and task.
         directory: the run's folder, claimed.
         config: options of the run.
         chief: whether this process writes checkpoints and events, and prints.
@@ -153,7 +157,6 @@ def train(
     if chief:
         directory.record(config, restored)
     summaries.open(restored)
-    evaluator = Evaluator(trainer.learner, trainer.task, config.jit_compile)
     saved = time.monotonic()
     with Interruption() as interruption, Display(trainer, config, progress) as display:
         while trainer.step < trainer.steps:
@@ -202,19 +205,20 @@ def _advised(trainer: Trainer, what: str) -> Diverged:
     return Diverged(f"{what}; {trainer.advice()}, and name another --logdir, because this one keeps the run as it is")
 
 
-def finish(run: Run, trainer: Trainer, *, progress: bool = True) -> None:
+def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool = True) -> None:
     """Ends a run: meta-test, SavedModel, and at last `result.json`.
 
     Args:
         run: the run, its folder claimed.
         trainer: its outer loop, at the end.
+        evaluator: of the run's learner and task.
         progress: whether to print the table.
 
     Raises:
         Diverged: if the errors are not finite; `result.json` says so.
     """
     directory = RunDirectory(run.path)
-    result = results.meta_test(run.config, run.task, run.learner)
+    result = results.meta_test(run.config, evaluator)
     result |= {"episodes": run.config.episodes, "skipped_steps": trainer.skipped}
     result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
     if "diverged" not in result:

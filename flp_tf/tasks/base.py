@@ -171,7 +171,8 @@ class Task(abc.ABC):
     @functools.cached_property
     def compiled_sample(self) -> Callable[..., Episode]:
         """`sample` as a compiled function, for callers outside of a graph."""
-        compiled = tf.function(self.sample, autograph=False)
+        # TensorFlow warns of a function that it compiles often; a partial one is always another.
+        compiled = tf.function(functools.partial(self.sample), autograph=False)
 
         def sample(seed: int | tf.Tensor, index: int | tf.Tensor, count: int, split: str) -> Episode:
             # As tensors, so that other numbers do not compile again.
