@@ -137,11 +137,16 @@ def test_plastic_bias_of_a_convolution(float64):
 SEEDS = np.stack([np.full(3000, 5), np.arange(3000)], -1).astype(np.int32)
 
 
+def drawn(learner):
+    """Returns the first kernels of as many lifetimes as there are seeds."""
+    return kernels_of(learner, tf.function(learner.initial_state, autograph=False)(tf.constant(SEEDS)))
+
+
 @pytest.mark.parametrize("method", ["gradient", "oml"])
 def test_output_layer_is_drawn_anew_in_every_lifetime(method, float64):
     """He-normal, whatever the slow kernel is; hidden layers start from theirs."""
     learner = build_learner(method=method, redraw_output=True)
-    hidden, output = kernels_of(learner, learner.initial_state(tf.constant(SEEDS)))
+    hidden, output = drawn(learner)
     assert_close(hidden, np.broadcast_to(learner.network.head[0].kernel, hidden.shape))
     assert output.shape == (3000, 6, 2) and len(np.unique(output)) == 3000 * 12
     spread = math.sqrt(2 / 6)
@@ -168,7 +173,7 @@ def test_a_lifetime_goes_on_from_what_was_drawn(float64):
 
 def test_initial_distribution_for_all_plastic_layers(float64):
     learner = build_learner(initial="redrawn")
-    kernels = kernels_of(learner, learner.initial_state(tf.constant(SEEDS)))
+    kernels = drawn(learner)
     for kernel, layer in zip(kernels, learner.network.head):
         assert np.std(kernel) == pytest.approx(math.sqrt(2 / layer.fan_in), rel=0.02)
     slow = kernels_of(learner, learner.initial_state())

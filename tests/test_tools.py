@@ -91,7 +91,8 @@ def row_of(table: dict, **where) -> dict:
 def test_reproduce_tells_what_stopped_runs_are(tmp_path):
     """A run without its end counts with the lifetimes it had, beside a finished one of another seed."""
     logdir = "sine_compact_continual_gradient3_first_order_seed{}"
-    flags = [flag for flag in commands.TINY if "plasticity_scale" not in flag and "plasticity_init" not in flag]
+    of_flp = ("plasticity_scale", "plasticity_init", "feedback_rate", "strength_rate")
+    flags = [flag for flag in commands.TINY if not any(name in flag for name in of_flp)]
     flags += ["--method=gradient", "--nosecond_order", "--num_plastic_layers=2", "--inner_rate=0.001"]
     commands.run(*flags, "--seed=0", f"--logdir={tmp_path / logdir.format(0)}")
     finished = json.loads((tmp_path / logdir.format(0) / "result.json").read_text())

@@ -172,7 +172,7 @@ class Search:
         directory = RunDirectory(self.folder(trial.number) / "run")
         task = config.make_task()
         learner = learners.build(config, task)
-        trainer = make_trainer(config, task, learner)
+        trainer, evaluator = make_trainer(config, task, learner), Evaluator(learner, task, config.jit_compile)
         reported = set(self.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
 
         def hopeless(point: Any) -> bool:
@@ -185,8 +185,8 @@ class Search:
         status, value = "finished", DIVERGED
         try:
             with directory.claimed(config):
-                train(trainer, directory, config, progress=False, on_evaluation=hopeless)
-            errors = Evaluator(learner, task, config.jit_compile)(config.seed, FLAGS.lifetimes, "validation")
+                train(trainer, evaluator, directory, config, progress=False, on_evaluation=hopeless)
+            errors = evaluator(config.seed, FLAGS.lifetimes, "validation")
             value = bounded(errors.meta_test()["mean"])
         except Stopped:
             status = "hopeless"
