@@ -14,6 +14,7 @@ A new component is one file and one line: `@RULES.register("covariance")`.
 """
 
 import dataclasses
+import functools
 import inspect
 import math
 import typing
@@ -65,7 +66,12 @@ def option(
 
 def kind(options: type, name: str) -> Any:
     """Returns the type of an option: bool, int, float, str or a tuple of one of these."""
-    return typing.get_type_hints(options)[name]
+    return _kinds(options)[name]
+
+
+@functools.cache
+def _kinds(options: type) -> dict[str, Any]:
+    return typing.get_type_hints(options)
 
 
 def check(options: Any, prefix: str = "") -> None:

@@ -57,6 +57,7 @@ def make_trainer(**flags):
     return trainer_of(config, task, learners.build(config, task))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_pairs(pair):
     """Two outer steps: finite losses, and gradients in every group that there is."""

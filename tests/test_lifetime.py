@@ -108,6 +108,7 @@ def test_plain_meta_gradients(mode, float64):
     assert_close(loss_and_gradients(learner, found), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_meta_batch_is_a_mean(name, float64):
     """Loss, error and meta-gradients of three lifetimes side by side against the mean of single ones."""

@@ -250,6 +250,7 @@ def real(tmp_path_factory):
     return Choice(TASKS["omniglot"], TASKS.options("omniglot")(**chosen))(), chosen
 
 
+@pytest.mark.slow
 @needs_archives
 def test_official_archives_have_242_classes(real):
     task, chosen = real

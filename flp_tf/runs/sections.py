@@ -86,13 +86,14 @@ def places() -> dict[str, list[Place]]:
         InputError: if two options of one flag have different types, or a choice has the name of an option.
     """
     found: dict[str, list[Place]] = {}
+    choosing = {*slots(), RECIPES.flag}
     for place in _all_places():
         others = found.setdefault(place.flag, [])
         if others and others[0].kind != place.kind:
             raise InputError(
                 f"--{place.flag} is an option of {others[0].owner} and of {place.owner} with different types"
             )
-        if place.flag in (*slots(), RECIPES.flag):
+        if place.flag in choosing:
             raise InputError(f"--{place.flag} is an option of {place.owner}, but chooses a component already")
         others.append(place)
     return found
