@@ -51,6 +51,8 @@ def run(line: CommandLine) -> None:
         if flag in line.asked and mode not in modes:
             legal = ", ".join(f"--mode={other}" for other in modes)
             raise InputError(f"--{flag} does not go with --mode={mode}; it goes with {legal}")
+    if "output" in line.asked and not line.command["output"]:
+        raise InputError("--output= names no folder")
     with saying_why_it_stops():
         MODES[mode](line)
 

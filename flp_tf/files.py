@@ -33,7 +33,7 @@ def local(text: str | os.PathLike[str], flag: str) -> Path:
     text = os.fspath(text)
     if not text:
         raise InputError(f"--{flag}= names no folder")
-    if re.match(r"\w+://", text):
+    if re.match(r"[A-Za-z][\w+.-]*://", text):
         raise InputError(f"--{flag}={text} is not a local folder; mount it, or name a local one")
     if illegal := [character for character in text if unicodedata.category(character) in ILLEGAL]:
         raise InputError(

@@ -266,6 +266,12 @@ def test_an_analysis_replaces_its_own_results_alone(name, tmp_path):
     assert (tmp_path / name).read_text() == "mine"
 
 
+def test_an_analysis_does_not_follow_a_link_in_the_place_of_its_events(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "readout_events").symlink_to(tmp_path / "elsewhere")
+    assert f"{tmp_path / 'readout_events'} is in the way" in refused(check_output, "readout", tmp_path)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_what_is_in_the_way_of_a_run_stays(seed, tmp_path):
     """Found before meta-training, not after it."""

@@ -38,6 +38,7 @@ def test_any_name_of_a_folder_works(finished_run, tmp_path):
     [
         ("", "--logdir= names no folder"),
         ("gs://bucket/run", "--logdir=gs://bucket/run is not a local folder"),
+        ("s3+http://bucket", "--logdir=s3+http://bucket is not a local folder"),
         ("~nobody_of_this_name/run", "--logdir=~nobody_of_this_name/run names the home of a user who does not exist"),
     ],
 )
@@ -45,6 +46,13 @@ def test_paths_that_are_no_folder_are_refused(path, message, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     assert message in refusal(*TINY, f"--logdir={path}")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["evaluate", "export", "analyze"])
+def test_an_output_that_names_nothing_is_refused(mode, run_copy):
+    before = contents(run_copy)
+    assert refusal(f"--mode={mode}", f"--logdir={run_copy}", "--output=") == "flp_tf: --output= names no folder"
+    assert contents(run_copy) == before
 
 
 def test_a_finished_run_without_its_checkpoints_is_not_trained_again(run_copy):

@@ -112,8 +112,10 @@ def check_output(analysis: str, output: Path) -> None:
     Raises:
         InputError: if it cannot.
     """
-    there = [path for path in _paths(analysis, output) if os.path.lexists(path)]
-    if there and not all(path.is_file() for path in _paths(analysis, output)):
+    paths = _paths(analysis, output)
+    # A linked folder of events would lead elsewhere.
+    there = [path for path in (paths[-1].parent, *paths) if path.is_symlink()] or list(filter(os.path.lexists, paths))
+    if there and (there[0].is_symlink() or not all(path.is_file() for path in paths)):
         raise InputError(f"--output={output}: {there[0]} is in the way; move it, or name another folder")
     RunDirectory(output, "output").check_writable()
 

@@ -17,7 +17,7 @@ STARTS = ("silence", "forward")
 class RecurrentOptions(LocalOptions):
     """Options of recurrent FLP."""
 
-    sub_steps: int = option(8, "Sub-steps of an inner step, in which the activities settle.", least=1)
+    sub_steps: int = option(8, "Sub-steps of an inner step, in which the activities settle.", least=1, most=100)
     activity_start: str = option(
         "silence", "Activities before the first sub-step: zero, or those of a forward pass.", legal=STARTS
     )
