@@ -62,6 +62,18 @@ def test_a_finished_run_without_its_checkpoints_is_not_trained_again(run_copy):
     assert contents(run_copy) == before
 
 
+@pytest.mark.parametrize(
+    "lost", [["checkpoints", "result.json"], ["checkpoints", "result.json", "export", "config.json"]]
+)
+@pytest.mark.parametrize("seed", [0, 5])
+def test_what_is_left_of_a_run_is_not_replaced(lost, seed, run_copy):
+    for name in lost:
+        shutil.rmtree(run_copy / name) if (run_copy / name).is_dir() else (run_copy / name).unlink()
+    before = contents(run_copy)
+    refusal(*TINY, f"--seed={seed}", f"--logdir={run_copy}")
+    assert contents(run_copy) == before
+
+
 def test_a_folder_without_a_checkpoint_is_claimed_anew(finished_run, bare, tmp_path, monkeypatch):
     """After a first step that failed, the corrected command is not another run."""
 

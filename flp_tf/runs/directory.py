@@ -31,6 +31,7 @@ from flp_tf.registry import text
 from flp_tf.runs import checkpoints, files
 from flp_tf.runs.config import Config
 from flp_tf.runs.recipes import RECIPES
+from flp_tf.runs.summaries import SUFFIX
 
 PACKAGES = ("tensorflow", "keras", "numpy")
 
@@ -95,13 +96,14 @@ class RunDirectory:
     def _check(self, config: Config) -> None:
         trained = checkpoints.any_in(self.checkpoints)
         if not self.config_file.exists():
-            if trained or self.result_file.exists():
+            # Events are of a run whose config.json is gone: it is written before them.
+            if trained or self.result_file.exists() or any(self.path.glob(f"*{SUFFIX}")):
                 raise InputError(f"--{self.flag}={self.path} holds a run without a config.json; name an empty folder")
-        elif trained or self.result_file.exists():
+        elif trained or (rest := [path for path in (self.result_file, self.export) if path.exists()]):
             self.check_same_run(config)
             if not trained:
                 raise InputError(
-                    f"--{self.flag}={self.path} holds a finished run (result.json) without its checkpoints; "
+                    f"--{self.flag}={self.path} holds a finished run ({rest[0].name}) without its checkpoints; "
                     "to train anew, name another folder"
                 )
             self._compare_versions()
