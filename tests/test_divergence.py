@@ -90,6 +90,11 @@ def test_skipping_stops_after_many_in_a_row_only(monkeypatch):
         trainer.outer_step()
 
 
+def test_advice_on_clipping_is_to_lower_what_is_set():
+    assert make_trainer(clip_norm=0.5).advice().endswith(", or lower --clip_norm=0.5")
+    assert make_trainer().advice().endswith(", or set --clip_norm=1")
+
+
 def test_diverged_run_exits_with_advice_that_names_the_flags(bare, monkeypatch, tmp_path):
     path = tmp_path / "run"
     spoil_episodes(monkeypatch, lambda index: tf.greater(index, 1))

@@ -73,6 +73,20 @@ def test_methods_with_gradients_say_what_they_need(method, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_the_converter_says_of_other_networks_is_one_line(monkeypatch):
+    """Such as of the loop of a `keras.layers.LSTM` in the trunk."""
+
+    def refuses(converter):
+        raise RuntimeError("\nLowering tensor list ops is failed.\nTraceback of the converter")
+
+    monkeypatch.setattr(tf.lite.TFLiteConverterV2, "convert", refuses)
+    monkeypatch.setattr("tensorflow.lite.python.lite.TFLiteSavedModelConverterV2.convert", refuses)
+    with pytest.raises(
+        InputError, match=r"^--format=litert: .*: Lowering tensor list ops is failed\.; --format=\S+ takes all$"
+    ):
+        litert.convert(learner_and_task()[0])
+
+
 def test_precision_of_weights():
     learner, _ = learner_and_task(network="256-256", num_plastic_layers=1)
     sizes = [len(litert.convert(learner, weights)) for weights in litert.WEIGHTS]

@@ -41,7 +41,7 @@ def convert(learner: Learner, weights: str = "float32", batch: int | None = None
 
     Raises:
         InputError: if the inner step needs operations that LiteRT does not have, as that of
-            methods with gradients does, or `weights` is unknown.
+            methods with gradients does, if its converter refuses the network, or `weights` is unknown.
     """
     if weights not in WEIGHTS:
         raise InputError(f"--weights={weights} is unknown; legal values: {', '.join(WEIGHTS)}")
@@ -63,7 +63,11 @@ def convert(learner: Learner, weights: str = "float32", batch: int | None = None
                     f"--format=litert: {type(learner).__name__} needs {', '.join(missing)}, which LiteRT does not have "
                     "built in; local methods such as --method=flp need no gradients, and --format=saved_model takes all"
                 ) from None
-            raise
+            reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+            raise InputError(
+                f"--format=litert: LiteRT's converter refuses {type(learner).__name__} with this network: {reason}; "
+                "--format=saved_model takes all"
+            ) from error
 
 
 def write(learner: Learner, folder: Path, weights: str = "float32", batch: int | None = None) -> Path:

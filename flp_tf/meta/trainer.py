@@ -187,7 +187,8 @@ class Trainer:
         # The plasticity acts through sums over whole lifetimes, so its rate is the first suspect.
         groups = sorted(self.optimizers.groups, key=lambda group: group != "plasticity")
         rates = ", then ".join(f"--{group}_rate={self.outer.rate(group):g}" for group in groups)
-        return f"lower {rates}, or set --clip_norm=1"
+        clip = self.outer.clip_norm
+        return f"lower {rates}, or {f'lower --clip_norm={clip:g}' if clip else 'set --clip_norm=1'}"
 
     def _estimate(self, step: int) -> Callable:
         """Returns the compiled estimate of the lifetimes at `step`.
