@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import types
 
 import commands
 import numpy as np
@@ -76,11 +77,11 @@ def test_methods_with_gradients_say_what_they_need(method, tmp_path):
 def test_what_the_converter_says_of_other_networks_is_one_line(monkeypatch):
     """Such as of the loop of a `keras.layers.LSTM` in the trunk."""
 
-    def refuses(converter):
+    def refuses():
         raise RuntimeError("\nLowering tensor list ops is failed.\nTraceback of the converter")
 
-    monkeypatch.setattr(tf.lite.TFLiteConverterV2, "convert", refuses)
-    monkeypatch.setattr("tensorflow.lite.python.lite.TFLiteSavedModelConverterV2.convert", refuses)
+    converter = types.SimpleNamespace(convert=refuses)
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda folder, **options: converter)
     with pytest.raises(
         InputError, match=r"^--format=litert: .*: Lowering tensor list ops is failed\.; --format=\S+ takes all$"
     ):
