@@ -104,10 +104,10 @@ OPTIMIZERS: dict[str, Kind] = _kinds()
 
 @functools.cache
 def with_groups(base: type, groups: tuple[str, ...]) -> type:
-    """Returns a subclass of `OptimizerOptions` with the options `GROUP_rate` and `GROUP_optimizer` of some groups.
+    """Returns a subclass with the options `GROUP_rate` and `GROUP_optimizer` of some groups.
 
     Args:
-        base: the class that gets them.
+        base: the options that get them, such as `OptimizerOptions`.
         groups: some of `component.GROUPS`.
     """
     fields = []

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from flp_tf import __version__
+from flp_tf.component import GROUPS
 from flp_tf.errors import InputError
-from flp_tf.meta.options import OuterLoop, OuterOptions
+from flp_tf.meta.optimizers import with_groups
+from flp_tf.registry import NoOptions
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.sections import choose, flags_of, known
 
@@ -62,8 +64,6 @@ def without_idle_rates(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: if there is no such component.
     """
-    rates = {field.name for field in dataclasses.fields(OuterLoop)} - {
-        field.name for field in dataclasses.fields(OuterOptions)
-    }
+    rates = {field.name for field in dataclasses.fields(with_groups(NoOptions, GROUPS))}
     idle = rates.difference(flags_of(choose(values)))
     return {flag: value for flag, value in values.items() if flag not in idle}

@@ -16,9 +16,9 @@ from flp_tf.component import GROUPS
 from flp_tf.errors import InputError
 from flp_tf.learners import METHODS
 from flp_tf.meta.estimators import ESTIMATORS
-from flp_tf.meta.optimizers import OptimizerOptions, with_groups
+from flp_tf.meta.optimizers import with_groups
 from flp_tf.meta.options import Engine, OuterOptions
-from flp_tf.registry import REGISTRIES, kind, option
+from flp_tf.registry import REGISTRIES, NoOptions, kind, option
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.tasks import TASKS
 
@@ -106,8 +106,8 @@ def _all_places() -> Iterator[Place]:
             options = registry.options(name)
             for field in dataclasses.fields(options):
                 yield Place(slot, name, registry.prefix + field.name, field, options)
-            rates = with_groups(OptimizerOptions, registry.trains(name))
-            for field in dataclasses.fields(rates)[len(dataclasses.fields(OptimizerOptions)) :]:
+            rates = with_groups(NoOptions, registry.trains(name))
+            for field in dataclasses.fields(rates):
                 yield Place(slot, name, field.name, field, rates)
     for section, options in FIXED.items():
         for field in dataclasses.fields(options):
