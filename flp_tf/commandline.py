@@ -41,6 +41,8 @@ COMMAND = {
 }
 DEFAULTS = {"mode": "train", "logdir": "runs/sine", "format": "saved_model", "weights": "float32"}
 HELP = ("--help", "-help", "-h")
+# Flags of the command that name something on this machine. `expand` refuses an empty --flagfile.
+PATHS = {"logdir": "folder", "output": "folder", "plugins": "file or module"}
 
 
 class CommandLine(NamedTuple):
@@ -117,6 +119,9 @@ def read(arguments: Sequence[str]) -> CommandLine:
     if positional:
         raise InputError(f"{positional[0]} is not a flag; see --help")
     given = {name: values[name].value for name in values if values[name].present}
+    for flag in (flag for flag, value in given.items() if value == ""):
+        if flag in PATHS or any(place.field.metadata["path"] for place in places().get(flag, [])):
+            raise InputError(f"--{flag}= names no {PATHS.get(flag, 'folder')}")
     asked = frozenset(given.keys() & COMMAND.keys())
     command = dict.fromkeys(COMMAND, "") | DEFAULTS | {name: given.pop(name) for name in asked}
     return CommandLine(command, given, asked, frozenset(named(arguments, "undefok")))

@@ -2,8 +2,9 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -15,7 +16,7 @@ from flp_tf.export import FORMATS, export, litert
 from flp_tf.meta.evaluation import Evaluator
 from flp_tf.meta.trainer import Diverged
 from flp_tf.registry import Choice, check, text
-from flp_tf.runs import results
+from flp_tf.runs import labels, results
 from flp_tf.runs.config import Config, resolve
 from flp_tf.runs.directory import RunDirectory, machine
 from flp_tf.runs.interruption import Interrupted
@@ -51,8 +52,6 @@ def run(line: CommandLine) -> None:
         if flag in line.asked and mode not in modes:
             legal = ", ".join(f"--mode={other}" for other in modes)
             raise InputError(f"--{flag} does not go with --mode={mode}; it goes with {legal}")
-    if "output" in line.asked and not line.command["output"]:
-        raise InputError("--output= names no folder")
     with saying_why_it_stops():
         MODES[mode](line)
 
@@ -83,12 +82,14 @@ def train(line: CommandLine) -> None:
 
 def evaluate(line: CommandLine) -> None:
     """Repeats the meta-test of a run, on other lifetimes or more of them."""
-    config = recall(line, "seed")
-    output = RunDirectory(line.command["output"] or line.command["logdir"], flag=_folder_flag(line))
-    output.check_writable()
-    of_run = restore(RunDirectory(line.command["logdir"]).path, config)
-    content = results.meta_test(config, Evaluator(of_run.learner, of_run.task, config.jit_compile))
-    output.write("evaluation.json", content | of_run.progress())
+    directory = RunDirectory(line.command["logdir"])
+    saved = directory.config()
+    config = recall(line, saved, "seed")
+    output = RunDirectory(line.command["output"] or directory.path, flag=_folder_flag(line))
+    with output.results([labels.EVALUATION], saved, home=directory.path):
+        of_run = restore(directory.path, config)
+        content = results.meta_test(config, Evaluator(of_run.learner, of_run.task, config.jit_compile))
+        output.write(labels.EVALUATION, content | of_run.progress() | {"run": labels.label(saved)})
     if "diverged" in content:
         raise Diverged(content["diverged"])
     print(results.table(config, of_run.task, content))
@@ -99,29 +100,35 @@ def export_run(line: CommandLine) -> None:
     form, weights = line.command["format"], line.command["weights"]
     if "weights" in line.asked and form != "litert":
         raise InputError(f"--weights does not go with --format={form}; it goes with --format=litert")
-    config = recall(line)
     directory = RunDirectory(line.command["logdir"])
+    saved = directory.config()
+    config = recall(line, saved)
     default = directory.export if form == "saved_model" else directory.path / form
-    output = RunDirectory(line.command["output"] or default, flag=_folder_flag(line))
-    # The folder of a SavedModel is replaced as a whole, so files are made beside it.
-    RunDirectory(output.path.parent if form == "saved_model" else output.path, flag=output.flag).check_writable()
-    of_run = restore(directory.path, config)
+    path = RunDirectory(line.command["output"] or default, flag=_folder_flag(line)).path
     if form == "saved_model":
-        export(of_run.learner, output.path)
-        print(f"SavedModel: {output.path}")
+        # It is replaced as a whole, so files are made beside it.
+        folder, names, home = path.parent, [path.name], default.parent if path.name == default.name else None
     else:
-        _export_litert(of_run, output, weights)
+        folder, names, home = path, [litert.FILE, labels.REPORT], default
+    output = RunDirectory(folder, flag=_folder_flag(line))
+    with output.results(names, saved, home):
+        of_run = restore(directory.path, config)
+        if form == "saved_model":
+            export(of_run.learner, path, labels.label(saved))
+            print(f"SavedModel: {path}")
+        else:
+            _export_litert(of_run, output, weights, labels.label(saved))
 
 
-def _export_litert(of_run: Run, output: RunDirectory, weights: str) -> None:
+def _export_litert(of_run: Run, output: RunDirectory, weights: str, label: Mapping[str, Any]) -> None:
     """Writes a LiteRT file and a report of what it is worth, `litert.json`."""
-    file = litert.write(of_run.learner, output.path, weights)
+    file = litert.write(of_run.learner, output.path, weights, label=label)
     print(f"LiteRT: {file} ({file.stat().st_size / 1024:.0f} KB)")
     if not litert.has_interpreter():
         print("It was not measured: ai-edge-litert is not installed (pip install ai-edge-litert).")
         return
     report = litert.measure(of_run.learner, of_run.task, file, COMPARED, of_run.config.seed)
-    output.write("litert.json", {"weights": weights, **report, "machine": machine()})
+    output.write(labels.REPORT, {"weights": weights, **report, "machine": machine(), "run": label})
     print(
         f"  {report['milliseconds_per_step']:.3g} ms per inner step; error on {COMPARED} unseen lifetimes "
         f"{report['before']:.4g} before and {report['after']:.4g} {of_run.task.unit} after "
@@ -134,18 +141,17 @@ def _folder_flag(line: CommandLine) -> str:
     return "output" if line.command["output"] else "logdir"
 
 
-def recall(line: CommandLine, *free: str) -> Config:
+def recall(line: CommandLine, config: Config, *free: str) -> Config:
     """Returns the configuration of the run in `--logdir`, with the incidental options that are given.
 
     Args:
         line: the command line.
+        config: of the run.
         *free: flags that need not be those of the run, beside the incidental ones.
 
     Raises:
-        InputError: if there is no run, or a flag is not the run's.
+        InputError: if a flag is not the run's.
     """
-    directory = RunDirectory(line.command["logdir"])
-    config = directory.config()
     given = {flag: value for flag, value in line.given.items() if hasattr(config, flag) or flag not in line.optional}
     fixed = {flag for flag in given if hasattr(config, flag)} - {*config.flags_with("incidental"), *free}
     differences = [
@@ -154,7 +160,7 @@ def recall(line: CommandLine, *free: str) -> Config:
         if given[flag] != getattr(config, flag)
     ]
     if differences:
-        raise InputError(f"--logdir={directory.path} holds another run: {', '.join(differences)}")
+        raise InputError(f"--logdir={line.command['logdir']} holds another run: {', '.join(differences)}")
     return config.replace(**given)
 
 

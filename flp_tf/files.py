@@ -6,7 +6,7 @@ import re
 import secrets
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +16,8 @@ from flp_tf.errors import InputError
 ILLEGAL = ("Cc", "Cs", "Zl", "Zp")
 # Bytes of a file that is written to see whether files can be.
 BLOCK = 1 << 16
-# Names of files and folders while they are written.
-PARTIAL = re.compile(r"\..+\.[0-9a-z_]{8,16}\.partial")
+# Names of files and folders while they are written; see `partial`.
+PARTIAL = re.compile(r"\.(.+)\.flp_tf-[0-9a-f]{16}\.partial")
 
 
 def local(text: str | os.PathLike[str], flag: str) -> Path:
@@ -68,6 +68,26 @@ def check_writable(folder: Path, flag: str) -> None:
         raise InputError(f"--{flag}={folder} cannot be written: {error.strerror}") from None
 
 
+def check_complete(paths: Sequence[Path], flag: str) -> None:
+    """Checks that files that are always written together are all there, or none: one alone is another's.
+
+    Args:
+        paths: of the files.
+        flag: the flag that names their folder, for messages.
+
+    Raises:
+        InputError: if they are not, or one is a link.
+    """
+    there = [path for path in paths if path.is_symlink()] or list(filter(os.path.lexists, paths))
+    if there and (there[0].is_symlink() or not all(path.is_file() for path in paths)):
+        raise InputError(f"--{flag}: {there[0]} is in the way; move it, or name another folder")
+
+
+def partial(path: Path) -> Path:
+    """Returns another name in the same folder for a file or folder while it is written, random and only ours."""
+    return path.parent / f".{path.name}.flp_tf-{secrets.token_hex(8)}.partial"
+
+
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[BinaryIO]:
     """A context that writes a file whole or not at all.
@@ -82,16 +102,16 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     Raises:
         InputError: if the file cannot be written.
     """
-    partial = path.parent / f".{path.name}.{secrets.token_hex(8)}.partial"
+    new = partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with partial.open("xb") as file:
+            with new.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(path)
+            new.replace(path)
         finally:
-            partial.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None

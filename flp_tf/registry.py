@@ -44,6 +44,7 @@ def option(
     incidental: bool = False,
     extensible: bool = False,
     excludes: str = "",
+    path: bool = False,
 ) -> Any:
     """Returns a field of an `Options` dataclass.
 
@@ -58,9 +59,10 @@ def option(
         extensible: whether a run may go on with a larger value.
         excludes: an option of the same component that says the same in another way. Only one
             of them can be given; where this one is, a recipe's value of that one is not used.
+        path: whether it names a file or folder; a command line that gives an empty one is refused.
     """
     metadata = {"help": text, "legal": legal, "least": least, "most": most}
-    metadata |= {"incidental": incidental, "extensible": extensible, "excludes": excludes}
+    metadata |= {"incidental": incidental, "extensible": extensible, "excludes": excludes, "path": path}
     return dataclasses.field(default=default, metadata=metadata)
 
 

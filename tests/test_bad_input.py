@@ -81,7 +81,7 @@ def test_texts_that_are_no_values_are_refused_naming_the_flag(data):
 def test_curricula_are_read_or_refused(text):
     """What is read is what is there; all else names the flag."""
     try:
-        config = configure(curriculum=text, episodes=10**9)
+        config = configure(curriculum=text, episodes=10**7)
     except InputError as error:
         assert str(error).startswith(f"--curriculum={text} ") or "--lifetime" in str(error)
         return

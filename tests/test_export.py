@@ -188,9 +188,9 @@ def test_an_online_learner_is_of_use_without_a_file():
 def test_an_earlier_export_is_replaced_as_a_whole(tmp_path):
     path = tmp_path / "export"
     export(gradient_learner(), path)
-    (path / "assets" / "left").write_text("over")
+    (path / "fingerprint.pb").write_text("of the earlier one")
     export(gradient_learner(), path)
-    assert not (path / "assets" / "left").exists()
+    assert (path / "fingerprint.pb").read_bytes() != b"of the earlier one"
     assert [child.name for child in tmp_path.iterdir()] == ["export"]
     model = tf.saved_model.load(str(path))
     model.reset()

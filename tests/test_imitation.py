@@ -6,7 +6,7 @@ import pytest
 import flp_tf
 from flp_tf.errors import InputError
 from flp_tf.meta.evaluation import Evaluator
-from flp_tf.tasks import SPLITS, TASKS
+from flp_tf.tasks import SPLITS, TASKS, imitation
 
 Imitation = TASKS["imitation"]
 
@@ -74,3 +74,23 @@ def test_a_network_learns_to_imitate(tmp_path):
     assert np.mean(evaluation.errors) < 0.8 * np.mean(evaluation.before)
     figure = run.task.draw(run.task.sample(0, 0, 1, "test"), np.zeros((1, 16, 1)), np.ones((1, 16, 1)))
     assert figure.axes[0].get_xlabel() == "answer of ridge"
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_what_needs_more_memory_than_there_is_is_refused(name, monkeypatch):
+    options = {"algorithm": name, "dimensions": 50, "lifetime": 10, "query_size": 5}
+    # The largest matrix by hand, in bytes: the equations of ridge regression, or differences to all queries.
+    needed = 4 * (51 * 51 if name == "ridge" else 5 * 10 * 50)
+    monkeypatch.setattr(imitation, "memory", lambda: needed)
+    assert Imitation(**options).steps == 10
+    monkeypatch.setattr(imitation, "memory", lambda: needed - 1)
+    with pytest.raises(InputError, match=f"^--algorithm={name} needs .* GB for 50 dimensions, 10 steps .* lower --dim"):
+        Imitation(**options)
+
+
+def test_longer_lifetimes_are_checked_as_well(monkeypatch):
+    task = Imitation(algorithm="nearest", lifetime=10)
+    monkeypatch.setattr(imitation, "memory", lambda: 4 * 64 * 20 * 2)
+    assert task.with_lifetime(20).steps == 20
+    with pytest.raises(InputError, match="^--algorithm=nearest needs "):
+        task.with_lifetime(21)

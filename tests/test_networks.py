@@ -22,7 +22,7 @@ from flp_tf import lifetime
 from flp_tf.component import GROUPS
 from flp_tf.errors import InputError
 from flp_tf.layers import PlasticConv2D, PlasticDense
-from flp_tf.networks import ARCHITECTURES, Conv, Dense, Network, build, parse
+from flp_tf.networks import ARCHITECTURES, Conv, Dense, Network, architectures, build, parse
 
 PAPER = {
     "sine_paper": tuple(Dense(n) for n in (300, 300, 300, 300, 300, 900, 300, 300)),
@@ -252,3 +252,15 @@ def test_layers_with_the_name_of_a_group_are_refused(name):
 def test_layers_of_another_type_are_refused():
     with pytest.raises(InputError, match="layer output computes in float64, its network in float32"):
         Network([], [PlasticDense(3, name="output", dtype="float64")], (4,))
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "weights"),
+    [("30-20", (7,), 7 * 30 + 30 * 20 + 20 * 2), ("c4-5", (5, 5, 3), 9 * 3 * 4 + 36 * 5 + 5 * 2)],
+)
+def test_weights_that_do_not_fit_into_memory_are_refused(text, shape, weights, monkeypatch):
+    monkeypatch.setattr(architectures, "memory", lambda: 4 * weights)
+    build(parse(text), shape, 2, 1)
+    monkeypatch.setattr(architectures, "memory", lambda: 4 * weights - 1)
+    with pytest.raises(InputError, match=f"^--network: the layers have {weights} weights, .* GB; this machine has"):
+        build(parse(text), shape, 2, 1)

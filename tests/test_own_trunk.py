@@ -143,7 +143,34 @@ def test_layers_that_training_changes_are_refused(kind):
         build(parse("changing-8"), (4,), 2, 1)
 
 
+class Mixing(layers.Layer):
+    """A layer whose outputs for an example depend on the other ones."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
 UNFIT = {
+    "has to compute the features of every example from that example alone; 3 .* give \\[1, 4\\]": lambda shape: Mixing(
+        lambda x: tf.reduce_sum(x, 0, keepdims=True)
+    ),
+    "has to compute the features of every example from that example alone; 3 .* give \\[4, 3\\]": lambda shape: Mixing(
+        tf.transpose
+    ),
+    "has to compute the features of every example from that example alone; 3 .* give \\[3, 4\\]": lambda shape: Mixing(
+        lambda x: x - tf.reduce_mean(x, 0)
+    ),
+    r"has the weight \S+ of float64; legal is float32": lambda shape: layers.Dense(5, dtype="float64"),
+    r"has the weight \S+kernel of float16; legal is float32": lambda shape: keras.Sequential(
+        [layers.Dense(5), layers.Dense(5, dtype="float16")]
+    ),
     "is a NoneType; a trunk is a Keras layer or model": lambda shape: None,
     r"does not take examples of shape \(4,\): .* value 7": lambda shape: keras.Sequential(
         [keras.Input((7,)), layers.Dense(5)]

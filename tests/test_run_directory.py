@@ -15,6 +15,7 @@ import flp_tf
 from flp_tf.runs import training
 from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory
+from flp_tf.runs.labels import label
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +73,7 @@ def test_run_directory_holds_what_is_promised(finished_run):
 def test_result_json_comes_last(monkeypatch, tmp_path):
     """What is killed before it leaves no finished run behind."""
 
-    def killed(learner, path):
+    def killed(learner, path, label):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "export", killed)
@@ -90,6 +91,7 @@ def test_evaluate_repeats_the_meta_test_without_flags(run_copy, capsys):
     out = capsys.readouterr().out
     evaluation = json.loads((run_copy / "evaluation.json").read_text())
     result = json.loads((run_copy / "result.json").read_text())
+    assert evaluation.pop("run") == label(RunDirectory(run_copy).config())
     assert set(evaluation) == {*OF_RUN, "episodes", "minutes", "meta_test", "before_lifetime", "per_sine"}
     for name in evaluation:
         assert evaluation[name] == result[name], name

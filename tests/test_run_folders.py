@@ -13,6 +13,7 @@ import pytest
 from commands import ROOT, TINY, contents, meta_test, refusal
 
 from flp_tf.errors import InputError
+from flp_tf.files import partial
 from flp_tf.meta.trainer import Trainer
 from flp_tf.runs import directory as directory_module
 from flp_tf.runs import files
@@ -155,12 +156,14 @@ def test_left_overs_of_killed_writers_go_and_nothing_else(tmp_path):
         file.write(b"half")
         raise Killed
     (left,) = tmp_path.iterdir()
-    (tmp_path / ".export.abcdefgh.partial").mkdir()
-    (tmp_path / ".export.abcdefgh.partial" / "file").write_text("half")
-    others = [".notes.partial", "a.partial", ".a.json.swp"]
+    folder = partial(tmp_path / "export")
+    folder.mkdir()
+    (folder / "file").write_text("half")
+    others = [".notes.partial", "a.partial", ".a.json.swp", ".a.abcdefgh.partial", ".a.0123456789abcdef.partial"]
+    others += [".a.flp_tf-0123456789abcde.partial", ".a.flp_tf-0123456789abcdeF.partial", f"{folder.name}.txt"]
     for name in others:
         (tmp_path / name).write_text("mine")
-    assert left.name.startswith(".a.json.")
+    assert left.name.startswith(".a.json.flp_tf-")
     files.remove_partial(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import markdown
 from experiments import Table
 
+FILES = ("report.md", "report.html", "table.json")
 # Of a row in table.json.
 COLUMNS = (
     "method",
@@ -43,13 +44,12 @@ def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path
         name = picture.parent.name
         lines += ["", f"## {name.replace('_', ' ').capitalize()}", "", f"![{name}]({picture.relative_to(out)})"]
     text = "\n".join(lines) + "\n"
-    (out / "report.md").write_text(text)
+    report, page, rows_file = (out / name for name in FILES)
+    report.write_text(text)
     body = markdown.markdown(text, extensions=["tables"])
-    (out / "report.html").write_text(
-        f"<!doctype html><meta charset=utf-8><title>{table.title}</title><style>{STYLE}</style>{body}"
-    )
+    page.write_text(f"<!doctype html><meta charset=utf-8><title>{table.title}</title><style>{STYLE}</style>{body}")
     plain = [{name: row[name] for name in COLUMNS} for row in rows]
-    (out / "table.json").write_text(json.dumps(plain, indent=1) + "\n")
+    rows_file.write_text(json.dumps(plain, indent=1) + "\n")
 
 
 def _table(table: Table, rows: list[dict]) -> list[str]:

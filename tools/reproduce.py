@@ -34,9 +34,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from experiments import TABLES, Cell, Table  # noqa: E402
-from report import write_report  # noqa: E402
+from report import FILES, write_report  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
+from flp_tf.files import check_complete  # noqa: E402
 from flp_tf.runs.files import locked  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -164,8 +165,11 @@ def measuring() -> list[str]:
 
 
 def result(logdir: Path) -> dict | None:
-    """Returns the meta-test of a run and the lifetimes planned, evaluating one that did not come to its end."""
-    if not (logdir / "result.json").exists() and (logdir / "checkpoints").exists():
+    """Returns the meta-test of a run and the lifetimes planned, evaluating one that did not come to its end.
+
+    A run that a process trains is not evaluated; it has its last evaluation, if any.
+    """
+    if not (logdir / "result.json").exists() and (logdir / "checkpoints").exists() and not in_use(logdir):
         start("--mode=evaluate", f"--logdir={logdir}", *measuring()).wait()
     for name in ("result.json", "evaluation.json"):
         if (logdir / name).exists():
@@ -261,9 +265,14 @@ def main(argv: list[str]) -> None:
         sys.exit(f"reproduce: --seeds={','.join(FLAGS.seeds)} does not read; legal are integers (0,1)")
     if not re.fullmatch(r"|\d+|\d+(\.\d+)?m", FLAGS.budget):
         sys.exit(f"reproduce: --budget={FLAGS.budget} does not read; legal are episodes (500) or minutes (30m)")
+    if FLAGS["out"].present and not FLAGS.out:
+        sys.exit("reproduce: --out= names no folder")
     out = Path(FLAGS.out or Path("runs") / argv[1]).expanduser().resolve()
     try:
+        check_complete([out / name for name in FILES], "out")
         report(table, out)
+    except InputError as error:
+        sys.exit(f"reproduce: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import spaces  # noqa: E402
+from search_report import FILES, write  # noqa: E402
 from trials import REPORTS, as_in_the_flagfile, cells, flags_of, suggest  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
@@ -87,7 +88,10 @@ class Search:
         self.full = self.base.make_task().steps
         self.ranges = spaces.ranges(self.network, self.cell.name)
         out.mkdir(parents=True, exist_ok=True)
-        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(out / "journal.log")))
+        journal = out / "journal.log"
+        if not journal.exists() and (taken := [out / name for name in FILES if (out / name).exists()]):
+            raise InputError(f"--out={out}: {taken[0]} is not of a search here; move it, or name another folder")
+        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
         with exclusively(out):
             self.study = optuna.create_study(
                 study_name=name,
@@ -236,8 +240,6 @@ def work(search: Search) -> None:
 
 def report(search: Search) -> None:
     """Writes `trials.csv`, `search.md`, and `best.cfg`, the flagfile of the best trial."""
-    from search_report import write
-
     write(search.study.get_trials(deepcopy=False), search.out, search.name, search.cost, search.arguments)
 
 
@@ -263,6 +265,8 @@ def main(argv: list[str]) -> None:
         sys.exit(f"search: name a space, NETWORK_ORDER_METHOD; legal values: {', '.join(cells())}")
     if not importlib.util.find_spec("optuna"):
         sys.exit(MISSING)
+    if FLAGS["out"].present and not FLAGS.out:
+        sys.exit("search: --out= names no folder")
     out = Path(FLAGS.out or Path("runs") / "search" / argv[1]).expanduser().resolve()
     try:
         if FLAGS.jobs > 1 and not FLAGS.worker:

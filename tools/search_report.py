@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+FILES = ("search.md", "trials.csv", "best.cfg")
 COLUMNS = ("rank", "trial", "status", "value", "lifetimes", "minutes")
 # Of the flags of a trial, those that follow from the cost.
 FOLLOWING = ("eval_every",)

@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from flp_tf.analysis.series import Series, order_name
 from flp_tf.errors import InputError
+from flp_tf.files import check_complete
 from flp_tf.runs import files
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.summaries import to_image
@@ -114,9 +114,9 @@ def check_output(analysis: str, output: Path) -> None:
     """
     paths = _paths(analysis, output)
     # A linked folder of events would lead elsewhere.
-    there = [path for path in (paths[-1].parent, *paths) if path.is_symlink()] or list(filter(os.path.lexists, paths))
-    if there and (there[0].is_symlink() or not all(path.is_file() for path in paths)):
-        raise InputError(f"--output={output}: {there[0]} is in the way; move it, or name another folder")
+    if paths[-1].parent.is_symlink():
+        raise InputError(f"--output: {paths[-1].parent} is in the way; move it, or name another folder")
+    check_complete(paths, "output")
     RunDirectory(output, "output").check_writable()
 
 

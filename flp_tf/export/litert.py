@@ -1,11 +1,15 @@
 """LiteRT: one file with `learn`, `predict` and `reset`, for phones, microcontrollers and browsers."""
 
 import importlib.util
+import io
+import json
 import os
 import re
 import statistics
 import tempfile
 import time
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,8 @@ from flp_tf.tasks.base import Episode, Task
 # How the weights of a file are stored: as they are, or in fewer bits.
 WEIGHTS = ("float32", "float16", "int8")
 FILE = "model.tflite"
+# Says which run a file is of. It is in an archive behind the model, where LiteRT's metadata have further files.
+LABEL = "flp_tf.json"
 # In the file the state is always passed in and out, so the names need not say so.
 NAMES = {"initial_state": "reset", "learn": "learn", "predict": "predict"}
 MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op")
@@ -70,7 +76,13 @@ def convert(learner: Learner, weights: str = "float32", batch: int | None = None
             ) from error
 
 
-def write(learner: Learner, folder: Path, weights: str = "float32", batch: int | None = None) -> Path:
+def write(
+    learner: Learner,
+    folder: Path,
+    weights: str = "float32",
+    batch: int | None = None,
+    label: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes a LiteRT file into a folder; returns its path.
 
     Args:
@@ -78,13 +90,17 @@ def write(learner: Learner, folder: Path, weights: str = "float32", batch: int |
         folder: made if it is missing.
         weights: one of `WEIGHTS`.
         batch: see `convert`.
+        label: says which run it is of, see `flp_tf.runs.labels`.
 
     Raises:
         InputError: see `convert`; or if the file cannot be written.
     """
-    content = convert(learner, weights, batch)
+    content = io.BytesIO(convert(learner, weights, batch))
+    if label is not None:
+        with zipfile.ZipFile(content, "a") as archive:
+            archive.writestr(zipfile.ZipInfo(LABEL), json.dumps({"run": dict(label)}))
     with whole(folder / FILE) as file:
-        file.write(content)
+        file.write(content.getvalue())
     return folder / FILE
 
 

@@ -1,17 +1,24 @@
 """The SavedModel."""
 
+import json
 import os
-import tempfile
+import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from flp_tf.errors import InputError
 from flp_tf.export.online import OnlineLearner
+from flp_tf.files import partial
 from flp_tf.learners.base import Learner
 
-# What TensorFlow writes into the folder of a SavedModel.
-CONTENT = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
+# Says which run a SavedModel is of; TensorFlow leaves this folder to others.
+LABEL = "assets.extra/flp_tf.json"
+# The files of a SavedModel of ours.
+FILE = re.compile(rf"saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-\d+-of-\d+)|{re.escape(LABEL)}")
 
 
 def free(path: Path) -> bool:
@@ -20,11 +27,13 @@ def free(path: Path) -> bool:
         return True
     if path.is_symlink() or not path.is_dir():
         return False
-    found = {child.name for child in path.iterdir()}
-    return "saved_model.pb" in found and found <= CONTENT
+    found = {
+        child.relative_to(path).as_posix() for child in path.rglob("*") if child.is_symlink() or not child.is_dir()
+    }
+    return "saved_model.pb" in found and all(map(FILE.fullmatch, found))
 
 
-def export(learner: Learner, path: str | Path) -> None:
+def export(learner: Learner, path: str | Path, label: Mapping[str, Any] | None = None) -> None:
     """Writes a SavedModel with `predict(x)`, `learn(x, y)` and `reset()`, whole or not at all.
 
     Its signatures are those of `OnlineLearner.signatures`.
@@ -32,6 +41,7 @@ def export(learner: Learner, path: str | Path) -> None:
     Args:
         learner: the meta-learned learner.
         path: folder of the SavedModel; an earlier one is replaced.
+        label: says which run it is of, see `flp_tf.runs.labels`.
 
     Raises:
         InputError: if the folder cannot be written, or is something else than a SavedModel.
@@ -40,13 +50,19 @@ def export(learner: Learner, path: str | Path) -> None:
     if not free(path):
         raise InputError(f"{path} is in the way: it is not a SavedModel alone; move it")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
-            new, old = Path(folder) / "new", Path(folder) / "old"
+        folder = partial(path)
+        folder.mkdir(parents=True)
+        try:
+            new, old = folder / "new", folder / "old"
             model = OnlineLearner(learner)
             tf.saved_model.save(model, str(new), signatures=model.signatures())
+            if label is not None:
+                (new / LABEL).parent.mkdir()
+                (new / LABEL).write_text(json.dumps({"run": dict(label)}, indent=2) + "\n")
             if path.exists():
                 path.rename(old)
             new.rename(path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     except (OSError, tf.errors.OpError) as error:
         raise InputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None

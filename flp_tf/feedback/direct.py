@@ -12,6 +12,9 @@ import tensorflow as tf
 from flp_tf.feedback.base import Activities, Pathway, PathwayOptions
 from flp_tf.registry import option
 
+# Two such layers have 400 MB of weights, and every plastic layer has its own.
+MOST_UNITS = 10_000
+
 
 @dataclasses.dataclass(frozen=True)
 class DirectOptions(PathwayOptions):
@@ -19,7 +22,9 @@ class DirectOptions(PathwayOptions):
 
     activation: str = option("relu", "Activation of the feedback pathway.", legal=("relu", "linear"))
     bias: float = option(0.0, "Initial c: bias of every layer of the feedback pathway.")
-    units: tuple[int, ...] = option((), "Hidden layers of the feedback pathway, such as 100,100.", least=1)
+    units: tuple[int, ...] = option(
+        (), "Hidden layers of the feedback pathway, such as 100,100.", least=1, most=MOST_UNITS
+    )
 
 
 class DirectFeedback(Pathway):

@@ -12,13 +12,17 @@ from flp_tf.registry import option
 
 # A part of a curriculum: length and episodes, each a number or a share in percent.
 PART = re.compile(r"([0-9]{1,12})(%?):([0-9]{1,12})(%?)")
+# The length of every lifetime is kept, and may be drawn, before the first one.
+MOST_EPISODES = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class OuterOptions(OptimizerOptions):
     """Options of meta-training (paper, section 4.1), but for the rates."""
 
-    episodes: int = option(20_000, "Lifetimes of meta-training; a larger number goes on.", least=1, extensible=True)
+    episodes: int = option(
+        20_000, "Lifetimes of meta-training; a larger number goes on.", least=1, most=MOST_EPISODES, extensible=True
+    )
     meta_batch: int = option(1, "Lifetimes of one outer step.", least=1)
     curriculum: str = option(
         "",

@@ -7,6 +7,7 @@ A new architecture is one line below, or the text itself as the flag. The first 
 be the name of an own trunk, a function from the shape of one example to a Keras model.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +16,15 @@ import keras
 
 from flp_tf.errors import InputError
 from flp_tf.layers import PlasticConv2D, PlasticDense, PlasticLayer
+from flp_tf.memory import memory
 from flp_tf.networks.network import Network
 from flp_tf.networks.own import MakeTrunk, make_trunk
 from flp_tf.registry import Registry
 
 # Of all convolutions.
 KERNEL_SIZE = 3
+# Of a weight in float32.
+BYTES = 4
 
 
 class Dense(NamedTuple):
@@ -110,8 +114,9 @@ def build(
         dtype: of all other weights and activities.
 
     Raises:
-        InputError: if more layers are to be plastic than there are, or none, or if a
-            convolution's input is no map of its kernel's size; see also `make_trunk`.
+        InputError: if more layers are to be plastic than there are, or none, if a
+            convolution's input is no map of its kernel's size, or if the weights take more
+            than the memory of this machine; see also `make_trunk`.
     """
     specs, trunk, head = (*layers, Dense(num_outputs)), [], []
     trunk_dtype = trunk_dtype or dtype
@@ -125,7 +130,7 @@ def build(
         name, make = specs[0]
         trunk.append(make_trunk(name, make, input_shape, name="layer_0", dtype=trunk_dtype))
     map_shape = trunk[0].compute_output_shape((None, *input_shape))[1:] if trunk else input_shape
-    _check_maps(specs[len(trunk) :], tuple(map_shape))
+    _check_sizes(specs[len(trunk) :], tuple(map_shape))
     for i, spec in list(enumerate(specs))[len(trunk) :]:
         if i < len(specs) - num_plastic_layers:
             trunk.append(_trunk_layer(spec, name=f"layer_{i}", dtype=trunk_dtype))
@@ -136,8 +141,9 @@ def build(
     return Network(trunk, head, input_shape, dtype=dtype)
 
 
-def _check_maps(specs: Sequence[Dense | Conv], shape: tuple[int, ...]) -> None:
-    """Raises InputError unless every convolution gets a map of at least its kernel's size."""
+def _check_sizes(specs: Sequence[Dense | Conv], shape: tuple[int, ...]) -> None:
+    """Raises InputError unless the weights fit into memory, and every convolution gets a map of its kernel's size."""
+    weights = 0
     for i, spec in enumerate(specs):
         if isinstance(spec, Conv):
             if len(shape) != 3 or min(shape[:2]) < KERNEL_SIZE:
@@ -145,9 +151,16 @@ def _check_maps(specs: Sequence[Dense | Conv], shape: tuple[int, ...]) -> None:
                     f"--network: convolution {i + 1} gets inputs of {'x'.join(map(str, shape))}; legal are maps of "
                     f"at least {KERNEL_SIZE}x{KERNEL_SIZE} (fewer strides, or a larger --image_size)"
                 )
+            weights += KERNEL_SIZE**2 * shape[-1] * spec.filters
             shape = (*((size - KERNEL_SIZE) // spec.strides + 1 for size in shape[:2]), spec.filters)
         else:
+            weights += math.prod(shape) * spec.units
             shape = (spec.units,)
+    if (needed := weights * BYTES) > memory():
+        raise InputError(
+            f"--network: the layers have {weights} weights, {needed / 1e9:.3g} GB; this machine has "
+            f"{memory() / 1e9:.3g} GB: take smaller layers, or inputs and outputs with fewer entries"
+        )
 
 
 def _plastic_layer(spec: Dense | Conv, **options: Any) -> PlasticLayer:

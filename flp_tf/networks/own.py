@@ -13,6 +13,10 @@ from flp_tf.errors import InputError
 
 # From the shape of one example to a Keras layer or model that returns one tensor of features.
 MakeTrunk = Callable[[tuple[int, ...]], keras.layers.Layer]
+# That a trunk is tried with: more than one, to see whether it mixes them.
+EXAMPLES = 3
+# Relative to the largest feature.
+ROUNDING = 0.05
 
 
 def make_trunk(network: str, make: MakeTrunk, input_shape: Sequence[int], name: str, dtype: str) -> keras.Model:
@@ -27,7 +31,8 @@ def make_trunk(network: str, make: MakeTrunk, input_shape: Sequence[int], name: 
 
     Raises:
         InputError: if it is no Keras layer, does not take such examples, returns something else than
-            one tensor of features, or has state that training would change. `keras.layers.BatchNormalization`
+            one tensor of features, mixes examples, has weights of another type than the network's,
+            or has state that training would change. `keras.layers.BatchNormalization`
             and `keras.layers.Dropout` have such state, and only `fit` of Keras would change it; a trunk
             is the same throughout a lifetime.
     """
@@ -38,13 +43,26 @@ def make_trunk(network: str, make: MakeTrunk, input_shape: Sequence[int], name: 
             raise InputError(f"--network={network} is a {type(trunk).__name__}; a trunk is a Keras layer or model")
         trunk = trunk if isinstance(trunk, keras.Model) else keras.Sequential([trunk])
     trunk.name = name
-    examples = tf.zeros([2, *shape])
+    # From 0 to 1: legal indices of an embedding, too.
+    examples = tf.random.stateless_uniform([EXAMPLES, *shape], [0, 0])
     try:
         features = trunk(examples)
+        alone = trunk(examples[:1])
     except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
         raise InputError(f"--network={network} does not take examples of shape {shape}: {_reason(error)}") from None
     if not tf.is_tensor(features) or features.shape.rank < 2:
         raise InputError(f"--network={network} has to return one tensor, [examples, ...], of features")
+    if features.shape[0] != EXAMPLES or alone.shape[0] != 1 or not _close(features[:1], alone):
+        raise InputError(
+            f"--network={network} has to compute the features of every example from that example alone; "
+            f"{EXAMPLES} examples together give {features.shape.as_list()}, and other numbers than each of them"
+        )
+    weight = _of_another_type(trunk, keras.DTypePolicy(dtype).variable_dtype)
+    if weight is not None:
+        raise InputError(
+            f"--network={network} has the weight {weight.path} of {weight.dtype}; legal is "
+            f"{keras.DTypePolicy(dtype).variable_dtype}, the type of all other weights"
+        )
     if layer := _changed_by_training(trunk, examples):
         raise InputError(
             f"--network={network}: training would change the state of {layer.name} ({type(layer).__name__}), but a "
@@ -52,6 +70,17 @@ def make_trunk(network: str, make: MakeTrunk, input_shape: Sequence[int], name: 
             "set its trainable = False, which keeps the state"
         )
     return trunk
+
+
+def _close(one: tf.Tensor, other: tf.Tensor) -> bool:
+    """Returns whether features are the same but for rounding, as that of bfloat16."""
+    one, other = (np.asarray(tf.cast(part, tf.float64)) for part in (one, other))
+    return np.allclose(one, other, rtol=0, atol=ROUNDING * np.max(np.abs(other), initial=0), equal_nan=True)
+
+
+def _of_another_type(trunk: keras.Model, dtype: str) -> keras.Variable | None:
+    """Returns a weight that is no `dtype`; counts and seeds, which are integers, are no weights."""
+    return next((weight for weight in trunk.weights if "float" in weight.dtype and weight.dtype != dtype), None)
 
 
 def _reason(error: Exception) -> str:

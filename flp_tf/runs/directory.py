@@ -6,7 +6,7 @@ export/           the SavedModel
 result.json       the meta-test of the finished run; written last
 evaluation.json   that of `--mode=evaluate`
 events.out.*      TensorBoard
-.lock             while a process trains here
+.lock             while a process trains here, or writes a result
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,9 @@ import tensorflow as tf
 
 import flp_tf
 from flp_tf.errors import InputError
-from flp_tf.export.saved_model import free
 from flp_tf.files import check_writable, local
 from flp_tf.registry import text
-from flp_tf.runs import checkpoints, files
+from flp_tf.runs import checkpoints, files, labels
 from flp_tf.runs.config import Config
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.summaries import SUFFIX
@@ -76,6 +75,33 @@ class RunDirectory:
                 files.remove_partial(folder)
             yield
 
+    @contextlib.contextmanager
+    def results(self, names: Sequence[str], config: Config, home: Path | None) -> Iterator[None]:
+        """A context in which the folder has room for results of a run, and no other process writes them.
+
+        Makes the folder, if there is none.
+
+        Args:
+            names: of the files, and of the folders of SavedModels, that are going to be written.
+            config: of the run.
+            home: where the run itself has results of these names.
+
+        Raises:
+            InputError: if the folder cannot be written, is in use, is that of another run, or
+                holds something else under one of the names.
+        """
+        self.check_writable()
+        of_run = self._is_ours()
+        if of_run:
+            self.check_same_run(config)
+        # Other results may be written to a folder at the same time, unless a process trains there.
+        with files.locked(self.path, files.LOCK if of_run else f".{names[0]}{files.LOCK}"):
+            at_home = home is not None and self.path.resolve() == home.resolve()
+            for name in names:
+                labels.check(self.path / name, config, self.flag, at_home)
+            files.remove_partial(self.path, names)
+            yield
+
     def record(self, config: Config, restored: bool) -> None:
         """Writes `config.json`.
 
@@ -109,19 +135,15 @@ class RunDirectory:
             self._compare_versions()
         elif not self._is_ours():
             raise InputError(f"--{self.flag}={self.path} has a config.json that is not of a run; name another folder")
-        self._check_room()
+        self._check_room(config)
 
-    def _check_room(self) -> None:
+    def _check_room(self, config: Config) -> None:
         """Raises InputError if something stands where the run is going to write, before hours are spent."""
         expected = {self.checkpoints: Path.is_dir, self.config_file: Path.is_file, self.result_file: Path.is_file}
         for path, is_right in expected.items():
             if os.path.lexists(path) and not is_right(path):
                 raise InputError(f"--{self.flag}={self.path}: {path} is in the way; move it, or name another folder")
-        if not free(self.export) or (self.export.exists() and not self.config_file.exists()):
-            raise InputError(
-                f"--{self.flag}={self.path}: {self.export} is in the way: it is not a SavedModel of a run here; "
-                "move it, or name another folder"
-            )
+        labels.check(self.export, config, self.flag, at_home=self.config_file.exists())
 
     def _is_ours(self) -> bool:
         """Returns whether `config.json` is one that this library wrote."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from flp_tf.errors import InputError
@@ -22,14 +22,16 @@ __all__ = ["LOCK", "locked", "remove_partial", "whole"]
 LOCK = ".lock"
 
 
-def remove_partial(folder: Path) -> None:
+def remove_partial(folder: Path, names: Collection[str] | None = None) -> None:
     """Removes what killed processes left of the files and folders that they were writing.
 
     Args:
         folder: whose lock is held; it need not exist.
+        names: of the files and folders; all by default.
     """
     for path in folder.glob(".*.partial"):
-        if not PARTIAL.fullmatch(path.name):
+        match = PARTIAL.fullmatch(path.name)
+        if not match or (names is not None and match[1] not in names):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -38,33 +40,33 @@ def remove_partial(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """A context in which this process alone holds a folder.
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
+    """A context in which this process alone holds a folder, or something in it.
 
     The lock is one of the operating system's on the file `.lock`. It is released when the
     process ends, however it ends. On file systems without locks there is none.
 
     Args:
         folder: an existing folder.
+        name: of the lock's file; another one locks a part of the folder.
 
     Raises:
         InputError: naming the process that holds the folder.
     """
-    descriptor = _acquire(folder)
+    descriptor = _acquire(folder / name)
     try:
         yield
     finally:
         if descriptor is not None:
             # No process waits for this file: see `_acquire`.
-            (folder / LOCK).unlink(missing_ok=True)
+            (folder / name).unlink(missing_ok=True)
             os.close(descriptor)
 
 
-def _acquire(folder: Path) -> int | None:
+def _acquire(path: Path) -> int | None:
     """Returns the descriptor of the locked file, None where there are no locks."""
     if fcntl is None:
         return None
-    path = folder / LOCK
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -75,7 +77,7 @@ def _acquire(folder: Path) -> int | None:
         except BlockingIOError:
             holder = _holder(descriptor)
             os.close(descriptor)
-            raise InputError(f"{folder} is in use by {holder}; wait for it, or name another folder") from None
+            raise InputError(f"{path.parent} is in use by {holder}; wait for it, or name another folder") from None
         except OSError:
             os.close(descriptor)
             return None

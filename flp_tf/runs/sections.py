@@ -22,16 +22,19 @@ from flp_tf.registry import REGISTRIES, NoOptions, kind, option
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.tasks import TASKS
 
+# The outputs of all of them are kept.
+MOST_TESTED = 100_000
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
     """Options of a run as such: its seed, and how it reports."""
 
     seed: int = option(0, "Seed of the initial weights and of all episodes.", least=0, most=2**31 - 1)
-    init_from: str = option("", "Run directory, or network that ships, whose weights are the initial ones.")
+    init_from: str = option("", "Run directory, or network that ships, whose weights are the initial ones.", path=True)
     log_every: int = option(50, "Outer steps between two points in TensorBoard.", least=1, incidental=True)
     eval_every: int = option(1000, "Lifetimes between two evaluations on unseen data.", least=1, incidental=True)
-    eval_episodes: int = option(50, "Lifetimes of the meta-test.", least=1, incidental=True)
+    eval_episodes: int = option(50, "Lifetimes of the meta-test.", least=1, most=MOST_TESTED, incidental=True)
     eval_lifetime_scale: int = option(
         1, "Evaluate on lifetimes that are this many times as long.", least=1, incidental=True
     )

@@ -19,6 +19,7 @@ from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory, machine
 from flp_tf.runs.interruption import Interrupted, Interruption, Stopped
+from flp_tf.runs.labels import label
 from flp_tf.runs.progress import Display
 from flp_tf.runs.run import Run, start_from
 from flp_tf.runs.summaries import Summaries
@@ -222,7 +223,7 @@ def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool =
     result |= {"episodes": run.config.episodes, "skipped_steps": trainer.skipped}
     result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
     if "diverged" not in result:
-        export(run.learner, directory.export)
+        export(run.learner, directory.export, label(run.config))
     directory.write("result.json", result)
     if "diverged" in result:
         raise _advised(trainer, f"{result['diverged']} ({directory.result_file})")

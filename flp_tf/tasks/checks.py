@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import math
 import numbers
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from flp_tf.errors import ContractError, InputError
+from flp_tf.memory import memory
 from flp_tf.registry import MOST_INT, kind
 
 NUMBERS = {
@@ -87,14 +87,6 @@ def check_size(task: Any, lifetimes: int) -> None:
             f"{task.query_examples} query examples, have {total} numbers; legal are {most:.0f} on this machine, "
             f"and {MOST_INT} in one tensor: lower {', '.join([*flags, '--meta_batch'])}"
         )
-
-
-def memory() -> float:
-    """Returns the bytes of memory of this machine; infinity where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
 
 
 def check_lifetime(task: Any, drawn: Any) -> list[tf.Tensor]:

@@ -161,7 +161,9 @@ class DatasetOptions(ClassificationOptions):
     """Options of tasks whose images are read from files, scaled and cached."""
 
     image_size: int = option(84, "Height and width that images are scaled to.", least=8, most=1024)
-    data_dir: str = option("~/tensorflow_datasets", "Where datasets and decoded images are cached.", incidental=True)
+    data_dir: str = option(
+        "~/tensorflow_datasets", "Where datasets and decoded images are cached.", incidental=True, path=True
+    )
 
 
 class Dataset(Classification):

@@ -8,6 +8,8 @@ import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 
+from flp_tf.errors import InputError
+from flp_tf.memory import memory
 from flp_tf.registry import check, option
 from flp_tf.tasks.base import SPLITS, Episode, Task
 
@@ -15,6 +17,8 @@ Algorithm = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, float], tf.Tensor]
 
 # Waves that a function of the data is a sum of.
 WAVES = 6
+# Ridge regression takes a time that grows with the third power: minutes for one lifetime of more.
+MOST_DIMENSIONS = 10_000
 
 
 def ridge(x: tf.Tensor, y: tf.Tensor, query: tf.Tensor, strength: float) -> tf.Tensor:
@@ -40,6 +44,12 @@ def _squared_distances(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
 
 
 ALGORITHMS: dict[str, Algorithm] = {"ridge": ridge, "nearest": nearest, "kernel": kernel}
+# The size of the largest matrix, from dimensions, support examples and query examples.
+NEEDED: dict[str, Callable[[int, int, int], tuple[int, int]]] = {
+    "ridge": lambda dimensions, support, query: (dimensions + 1, dimensions + 1),
+    "nearest": lambda dimensions, support, query: (query * support, dimensions),
+    "kernel": lambda dimensions, support, query: (query * support, dimensions),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +58,7 @@ class ImitationOptions:
 
     algorithm: str = option("ridge", "Learning algorithm whose answers are the targets.", legal=ALGORITHMS)
     strength: float = option(0.3, "Penalty of ridge regression; width of the kernel smoother.", least=1e-3)
-    dimensions: int = option(2, "Entries of an input.", least=1)
+    dimensions: int = option(2, "Entries of an input.", least=1, most=MOST_DIMENSIONS)
     noise: float = option(0.1, "Standard deviation of the noise in what the network is shown.", least=0)
     lifetime: int = option(40, "Inner steps of a lifetime.", least=1)
     batch_size: int = option(1, "Examples of an inner step.", least=1)
@@ -82,11 +92,24 @@ class Imitation(Task):
         self.steps = self.options.lifetime
         self.batch_size = self.options.batch_size
         self.query_examples = self.options.query_size
+        self._check_memory(self.steps)
 
     def with_lifetime(self, steps: int) -> "Imitation":
-        """Returns the same task with lifetimes of `steps` inner steps, of which there may be any number."""
+        """Returns the same task with lifetimes of `steps` inner steps, as many as the algorithm has memory for."""
         check(dataclasses.replace(self.options, lifetime=steps))
+        self._check_memory(steps)
         return self._of_length(steps)
+
+    def _check_memory(self, steps: int) -> None:
+        """Raises InputError if the algorithm needs more memory for a lifetime than this machine has."""
+        options = self.options
+        rows, columns = NEEDED[options.algorithm](options.dimensions, steps * options.batch_size, options.query_size)
+        if (needed := rows * columns * tf.float32.size) > memory():
+            raise InputError(
+                f"--algorithm={options.algorithm} needs {needed / 1e9:.3g} GB for {options.dimensions} dimensions, "
+                f"{steps} steps of {options.batch_size} examples and {options.query_size} query examples; this machine "
+                f"has {memory() / 1e9:.3g} GB: lower --dimensions, --lifetime, --batch_size or --query_size"
+            )
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
         """Draws a function and its data; see `Task.sample_lifetime`."""

@@ -32,7 +32,7 @@ BATCH = 256
 class MiniImagenetOptions(DatasetOptions):
     """Options of `MiniImagenet`."""
 
-    mini_imagenet_dir: str = option("", "Folder with {train,val,test}.csv and images/.", incidental=True)
+    mini_imagenet_dir: str = option("", "Folder with {train,val,test}.csv and images/.", incidental=True, path=True)
 
 
 class MiniImagenet(Dataset):

@@ -32,6 +32,7 @@ class OmniglotOptions(DatasetOptions):
         "or unpacked, instead of a download. The split is the paper's: meta-test has the evaluation set, meta-training "
         "the background set but every tenth of its classes, which are for validation.",
         incidental=True,
+        path=True,
     )
     meta_test_alphabets: tuple[str, ...] = option(
         (), "Alphabets for meta-test instead of the evaluation set (without that: instead of every fourth alphabet)."

@@ -14,6 +14,8 @@ from flp_tf.registry import option
 from flp_tf.tasks.base import Episode, Task
 
 Weights = Mapping[str, Mapping[str, Any]]
+# A signal is only heard between two outer steps, and no step is to take days.
+MOST_PAIRS = 10_000
 
 
 class EvolutionStrategies(Estimator):
@@ -39,7 +41,12 @@ class EvolutionStrategies(Estimator):
     class Options:
         """Options of `EvolutionStrategies`."""
 
-        pairs: int = option(8, "Perturbations of the weights for each outer step, each with both signs.", least=1)
+        pairs: int = option(
+            8,
+            "Perturbations of the weights for each outer step, each with both signs: two lifetimes.",
+            least=1,
+            most=MOST_PAIRS,
+        )
         perturbation: float = option(0.01, "Standard deviation of the perturbations.", least=1e-6)
 
     def __init__(self, pairs: int = Options.pairs, perturbation: float = Options.perturbation):
