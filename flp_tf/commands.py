@@ -20,7 +20,7 @@ from flp_tf.runs import labels, results
 from flp_tf.runs.config import Config, resolve
 from flp_tf.runs.directory import RunDirectory, machine
 from flp_tf.runs.interruption import Interrupted
-from flp_tf.runs.run import Run, load, restore
+from flp_tf.runs.run import Run, changed, load, restore
 from flp_tf.runs.sections import RunOptions
 from flp_tf.runs.training import meta_train
 
@@ -161,7 +161,7 @@ def recall(line: CommandLine, config: Config, *free: str) -> Config:
     ]
     if differences:
         raise InputError(f"--logdir={line.command['logdir']} holds another run: {', '.join(differences)}")
-    return config.replace(**given)
+    return changed(config, given)
 
 
 def analyze(line: CommandLine) -> None:

@@ -1,17 +1,23 @@
 """A run that is loaded: its configuration, task and learner."""
 
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flp_tf import learners
 from flp_tf.errors import InputError
+from flp_tf.files import local
 from flp_tf.learners.base import Learner
 from flp_tf.runs.checkpoints import Checkpoints, weights
 from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory
+from flp_tf.runs.sections import places
 from flp_tf.tasks import Task
 
+# Folders of caches in a `data_dir`.
+CACHES = ("flp_tf", "omniglot", "mini_imagenet_ravi")
 # Folder of the networks that ship with the library.
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
@@ -67,7 +73,34 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Run:
         InputError: if there is no run, no checkpoint, or none that fits.
     """
     directory = find(path)
-    return restore(directory.path, directory.config().replace(**changes))
+    return restore(directory.path, changed(directory.config(), changes))
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Returns the configuration of a run with other options.
+
+    A `config.json` may come from elsewhere, and must not decide where files are written: a
+    `data_dir` of its own is used if caches are there already.
+
+    Args:
+        config: of the run.
+        changes: options that are to be others, by flag.
+
+    Raises:
+        InputError: see `Config.replace`.
+    """
+    config = config.replace(**changes)
+    folder = getattr(config, "data_dir", None)
+    if folder is None or "data_dir" in changes:
+        return config
+    usual = places()["data_dir"][0].field.default
+    if folder == usual or any((local(folder, "data_dir") / name).is_dir() for name in CACHES):
+        return config
+    print(
+        f"flp_tf: --data_dir={folder} of the run's config.json holds no caches; taken: --data_dir={usual}",
+        file=sys.stderr,
+    )
+    return config.replace(data_dir=usual)
 
 
 def find(path: str | os.PathLike[str], flag: str = "logdir") -> RunDirectory:
