@@ -137,6 +137,26 @@ def test_an_interrupted_trial_goes_on_and_one_in_work_is_left_alone(search_of, t
 
 
 @needs_optuna
+def test_only_some_flags_are_searched(search_of):
+    """The others stay as they are in the flagfile, also the phases of the curriculum and the warm-up."""
+    import search
+
+    made = search_of("--only=slow_rate,plasticity_scale")
+    assert made.ranges.keys() == {"slow_rate", "plasticity_scale"}
+    base, _ = base_of(SPACE, "--curriculum=100:2000,200:800", "--episodes=4000", "--warmup_steps=400")
+    flags = trials.flags_of({"slow_rate": 0.00123456}, base, 840_000 / 2, 400)
+    assert flags == {
+        "slow_rate": 0.00123,
+        "curriculum": "100:1000,200:400",
+        "episodes": 2000,
+        "warmup_steps": 200,
+        "eval_every": 100,
+    }
+    with pytest.raises(search.InputError, match="--only=rate: rate is not searched; legal are slow_optimizer, "):
+        search_of("--only=rate")
+
+
+@needs_optuna
 @pytest.mark.parametrize("what", ["hopeless", "diverged"])
 def test_hopeless_and_diverged_trials(what, search_of, tmp_path, monkeypatch):
     import search

@@ -1,7 +1,7 @@
 """Searches the outer loop's flags of a method with Optuna, by validation error at a fixed cost.
 
     tools/search sine_compact_continual_flp2 --trials=40 --jobs=2
-    tools/search sine_compact_continual_flp2 --cost=200000 --flags=--num_sines=5
+    tools/search sine_compact_continual_flp2 --cost=200000 --only=slow_rate,plasticity_scale
 
 `spaces.py` has the ranges. A trial meta-trains with the flags that Optuna suggests until it
 has simulated `--cost` inner steps, so that its value does not depend on the machine; the
@@ -47,6 +47,11 @@ flags.DEFINE_integer("jobs", 1, "Trials at a time on this machine, each on its s
 flags.DEFINE_string("out", "", "Folder of the study; runs/search/SPACE in the working directory by default.")
 flags.DEFINE_integer("cost", 0, "Inner steps of a trial; that of spaces.py for the network by default.", lower_bound=0)
 flags.DEFINE_integer("lifetimes", 50, "Validation lifetimes that a trial is judged by at its end.", lower_bound=1)
+flags.DEFINE_list(
+    "only",
+    [],
+    "Search these of the space, such as slow_rate,plasticity_scale; the others stay as they are in the flagfile.",
+)
 flags.DEFINE_list("flags", [], "Further flags for every trial, such as --num_sines=5,--seed=1.")
 flags.DEFINE_bool("worker", False, "Work on trials in this process; the search starts such processes.")
 
@@ -86,7 +91,7 @@ class Search:
         self.base = resolve(self.given, self.optional)
         self.cost = FLAGS.cost or spaces.COST.get(self.network, spaces.OTHER_COST)
         self.full = self.base.make_task().steps
-        self.ranges = spaces.ranges(self.network, self.cell.name)
+        self.ranges = chosen(spaces.ranges(self.network, self.cell.name))
         out.mkdir(parents=True, exist_ok=True)
         journal = out / "journal.log"
         if not journal.exists() and (taken := [out / name for name in FILES if (out / name).exists()]):
@@ -204,6 +209,17 @@ class Search:
         else:
             self.study.tell(trial, value)
         print(f"trial {trial.number}: {status}{'' if status == 'hopeless' else f', {value:.4g}'}", flush=True)
+
+
+def chosen(ranges: dict[str, Any]) -> dict[str, Any]:
+    """Returns the ranges that `--only` names; all of them without it.
+
+    Raises:
+        InputError: if it names one that the space does not have.
+    """
+    if unknown := [name for name in FLAGS.only if name not in ranges]:
+        raise InputError(f"--only={','.join(FLAGS.only)}: {unknown[0]} is not searched; legal are {', '.join(ranges)}")
+    return {name: values for name, values in ranges.items() if not FLAGS.only or name in FLAGS.only}
 
 
 def bounded(error: float) -> float:

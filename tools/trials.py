@@ -45,6 +45,11 @@ def shares_of(config: Any, full: int) -> list[tuple[int, float]]:
     return [(length, cost / total) for length, cost in steps[:-1]]
 
 
+def warmup_of(config: Any) -> float:
+    """Returns the share of a configuration's outer steps over which rates rise."""
+    return config.warmup_steps * config.meta_batch / config.episodes
+
+
 def flags_of(values: dict[str, Any], base: Any, cost: float, full: int) -> dict[str, Any]:
     """Returns the flags of a trial from the values that Optuna suggests.
 
@@ -55,7 +60,7 @@ def flags_of(values: dict[str, Any], base: Any, cost: float, full: int) -> dict[
         full: length of the lifetimes.
     """
     found = {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in values.items()}
-    curriculum = found.pop("curriculum", "")
+    curriculum = found.pop("curriculum", spaces.FLAGFILE)
     if curriculum == spaces.FLAGFILE:
         shares = shares_of(base, full)
     else:
@@ -64,7 +69,7 @@ def flags_of(values: dict[str, Any], base: Any, cost: float, full: int) -> dict[
     meta_batch = found.get("meta_batch", base.meta_batch)
     found |= spend(cost, shares, full, meta_batch)
     steps = found["episodes"] // meta_batch
-    found["warmup_steps"] = round(found.pop("warmup", 0.0) * steps)
+    found["warmup_steps"] = round(found.pop("warmup", warmup_of(base)) * steps)
     # Incidental: evaluations at equal distances.
     return found | {"eval_every": max(found["episodes"] // REPORTS, meta_batch)}
 
@@ -82,7 +87,7 @@ def suggest(trial: Any, ranges: dict[str, Any]) -> dict[str, Any]:
 def as_in_the_flagfile(base: Any, ranges: dict[str, Any]) -> dict[str, Any]:
     """Returns the values of the flagfile as far as they are in the ranges, for the first trial."""
     known = {name: getattr(base, name) for name in ranges if hasattr(base, name)}
-    known |= {"curriculum": spaces.FLAGFILE, "warmup": base.warmup_steps * base.meta_batch / base.episodes}
+    known |= {"curriculum": spaces.FLAGFILE, "warmup": warmup_of(base)}
     return {
         name: known[name]
         for name, values in ranges.items()
