@@ -58,6 +58,7 @@ def test_logdir_of_another_configuration_names_what_differs(mode, run_copy):
 def test_checkpoint_of_another_architecture_is_refused(mode, run_copy):
     config = json.loads((run_copy / "config.json").read_text())
     (run_copy / "config.json").write_text(json.dumps({**config, "network": "8-7"}))
+    shutil.rmtree(run_copy / "export")  # It says which run it is of, and is looked at first.
     before = contents(run_copy)
     arguments = [*TINY, "--network=8-7"] if mode == "train" else []
     line = refusal(*arguments, f"--mode={mode}", f"--logdir={run_copy}")
