@@ -8,6 +8,16 @@ from flp_tf.export.functions import Functions, Named, initial_state
 from flp_tf.learners.base import Learner
 
 
+class Checked(Functions):
+    """Functions whose inner step refuses `x` and `y` with different numbers of rows."""
+
+    def learn(self, x: tf.Tensor, y: tf.Tensor, **state: tf.Tensor) -> Named:
+        """Takes an inner step; see `Functions.learn`."""
+        rows = [tf.shape(part)[0] for part in (x, y)]
+        tf.debugging.assert_equal(*rows, "x and y need as many rows as each other: a target for every example")
+        return super().learn(x, y, **state)
+
+
 class OnlineLearner(tf.Module):
     """A network and the state of one lifetime; no flp_tf is needed to load it.
 
@@ -29,7 +39,7 @@ class OnlineLearner(tf.Module):
         self.weights = {path: variable.value for path, variable in learner.variables.items()}
         self.state = tf.nest.map_structure(lambda value: tf.Variable(value, trainable=False), initial_state(learner))
         self.steps = tf.Variable(0, trainable=False, dtype=tf.int32)
-        self._functions = Functions(learner)
+        self._functions = Checked(learner)
         self._of_state = of_state = self._functions.concrete()
         x, y = self._functions.x, self._functions.y
 

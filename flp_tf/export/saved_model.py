@@ -39,12 +39,13 @@ def export(learner: Learner, path: str | Path) -> None:
     path = Path(path)
     if not free(path):
         raise InputError(f"{path} is in the way: it is not a SavedModel alone; move it")
+    model = OnlineLearner(learner)
+    signatures = model.signatures()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
             new, old = Path(folder) / "new", Path(folder) / "old"
-            model = OnlineLearner(learner)
-            tf.saved_model.save(model, str(new), signatures=model.signatures())
+            tf.saved_model.save(model, str(new), signatures=signatures)
             if path.exists():
                 path.rename(old)
             new.rename(path)

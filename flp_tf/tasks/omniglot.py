@@ -54,6 +54,7 @@ class Omniglot(Dataset):
     """
 
     Options = OmniglotOptions
+    channels = 1
 
     @staticmethod
     def load_images(options: OmniglotOptions) -> dict[str, np.ndarray]:
