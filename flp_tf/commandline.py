@@ -34,8 +34,8 @@ COMMAND = {
     "output": "Where --mode=analyze, evaluate and export write; a folder in the run directory by default.",
     "format": f"What --mode=export writes. One of: {', '.join(FORMATS)}.",
     "weights": f"Precision of the weights in a LiteRT file. One of: {', '.join(litert.WEIGHTS)}.",
-    "batch": "Examples of an inner step and of a prediction in a LiteRT file, 0 for any number; LiteRT.js, in browsers, "
-    "needs one, such as 1.",
+    "batch": "Examples of an inner step and of a prediction in a LiteRT file, 0 for any number; LiteRT.js, for "
+    "browsers, takes files of a fixed number only, such as 1.",
     "plugins": "Python files (FILE.py) or modules to import first, joined by commas; they register own components.",
     "flagfile": "A file of flags, one per line, with comments that start with #; it can name further flagfiles.",
     "undefok": "Flags that are left out if no chosen component has them, joined by commas; for flagfiles of several "

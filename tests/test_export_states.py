@@ -17,13 +17,13 @@ from flp_tf.runs import training
 
 pytestmark = pytest.mark.slow
 
-Pair = collections.namedtuple("Pair", ["x", "self"], rename=True)
+Pair = collections.namedtuple("Pair", ["x", "self"])
 
 # How a state holds two tensors, and their names.
 FORMS = {
     "list": (lambda a, b: [a, b], ["state_0", "state_1"]),
     "tuple in a list": (lambda a, b: [(a, b)], ["state_0_0", "state_0_1"]),
-    "named tuple": (Pair, ["state_x", "self_"]),
+    "named tuple": (Pair, ["state_x", "state_self"]),
     "x and y": (lambda a, b: {"x": a, "y": b}, ["state_x", "state_y"]),
     "self and outputs": (lambda a, b: {"outputs": a, "self": b}, ["state_outputs", "state_self"]),
     "words of Python": (lambda a, b: {"None": a, "lambda": b}, ["state_None", "state_lambda"]),
@@ -66,7 +66,7 @@ class Formed(FeedbackLearner):
 
 def flp():
     """Returns FLP that learns within a lifetime, and an episode."""
-    sizes = {"num_sines": 2, "lifetime": 3, "batch_size": 4, "query_size": 2, "network": "8-8"}
+    sizes = {"num_sines": 2, "lifetime": 4, "batch_size": 4, "query_size": 2, "network": "8-8"}
     config = flp_tf.configure(**sizes, plasticity_scale=0.01, output_plasticity_init=1.0)
     task = config.make_task()
     return learners.build(config, task), task.sample(3, 0, 1, "test")

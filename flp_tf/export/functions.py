@@ -80,7 +80,7 @@ def initial_state(learner: Learner) -> Any:
 
 
 def _name(path: tuple[str, ...]) -> str:
-    """Returns the name of the tensor that some keys lead to; signatures take names of ASCII that start with a letter."""
+    """Returns the name of the tensor that keys lead to: in ASCII and with a letter first, as signatures need it."""
     name = re.sub(r"\W", "_", "_".join(path), flags=re.ASCII)
     return name if re.match("[A-Za-z]", name) and name not in TAKEN else f"state_{name}".rstrip("_")
 

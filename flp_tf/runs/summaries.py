@@ -80,7 +80,7 @@ class Summaries:
         tf.summary.text("run", "\n".join([f"**{title(self.config)}**", "", "| flag | value |", "| --- | --- |", *rows]))
 
     def _hyperparameters(self, values: Mapping[str, bool | int | float | str]) -> None:
-        """Writes the flags as hyperparameters, with the errors as metrics. TensorBoard reads the first of a run alone."""
+        """Writes the flags as hyperparameters, once, because TensorBoard reads the first; with errors as metrics."""
         metrics = [
             hparams.Metric("meta_test/error", display_name=f"error on unseen episodes ({self.trainer.task.unit})"),
             hparams.Metric("query/loss", display_name="query loss"),
