@@ -34,12 +34,14 @@ COMMAND = {
     "output": "Where --mode=analyze, evaluate and export write; a folder in the run directory by default.",
     "format": f"What --mode=export writes. One of: {', '.join(FORMATS)}.",
     "weights": f"Precision of the weights in a LiteRT file. One of: {', '.join(litert.WEIGHTS)}.",
+    "batch": "Examples of an inner step and of a prediction in a LiteRT file, 0 for any number; LiteRT.js, for "
+    "browsers, takes files of a fixed number only, such as 1.",
     "plugins": "Python files (FILE.py) or modules to import first, joined by commas; they register own components.",
     "flagfile": "A file of flags, one per line, with comments that start with #; it can name further flagfiles.",
     "undefok": "Flags that are left out if no chosen component has them, joined by commas; for flagfiles of several "
     "methods.",
 }
-DEFAULTS = {"mode": "train", "logdir": "runs/sine", "format": "saved_model", "weights": "float32"}
+DEFAULTS = {"mode": "train", "logdir": "runs/sine", "format": "saved_model", "weights": "float32", "batch": 0}
 HELP = ("--help", "-help", "-h")
 # Flags of the command that name something on this machine. `expand` refuses an empty --flagfile.
 PATHS = {"logdir": "folder", "output": "folder", "plugins": "file or module"}
@@ -57,7 +59,7 @@ class CommandLine(NamedTuple):
         help: whether `--help` is given.
     """
 
-    command: dict[str, str]
+    command: dict[str, Any]
     given: dict[str, Any]
     asked: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
@@ -155,7 +157,8 @@ def kinds() -> dict[str, Any]:
     if taken := sorted(found.keys() & COMMAND.keys()):
         raise InputError(f"--{taken[0]} is a flag of the command, an option needs another name")
     # absl reads --undefok itself, and `expand` has read --flagfile.
-    return {flag: str for flag in COMMAND if flag not in ("flagfile", "undefok")} | found
+    of_command = {flag: type(DEFAULTS.get(flag, "")) for flag in COMMAND if flag not in ("flagfile", "undefok")}
+    return of_command | found
 
 
 def analysis_options(name: str) -> dict[str, Any]:

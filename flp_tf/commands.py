@@ -13,14 +13,15 @@ from flp_tf.analysis.result import check_output
 from flp_tf.commandline import CommandLine
 from flp_tf.errors import InputError
 from flp_tf.export import FORMATS, export, litert
+from flp_tf.learners import Learner
 from flp_tf.meta.evaluation import Evaluator
 from flp_tf.meta.trainer import Diverged
-from flp_tf.registry import Choice, check, text
+from flp_tf.registry import MOST_INT, Choice, check, text
 from flp_tf.runs import labels, results
 from flp_tf.runs.config import Config, resolve
 from flp_tf.runs.directory import RunDirectory, machine
 from flp_tf.runs.interruption import Interrupted
-from flp_tf.runs.run import Run, changed, load, restore
+from flp_tf.runs.run import changed, load, restore, restore_learner
 from flp_tf.runs.sections import RunOptions
 from flp_tf.runs.training import meta_train
 
@@ -32,6 +33,7 @@ ONLY = {
     "output": ("analyze", "evaluate", "export"),
     "format": ("export",),
     "weights": ("export",),
+    "batch": ("export",),
 }
 # Lifetimes by which a LiteRT file is compared with the library.
 COMPARED = 3
@@ -97,9 +99,12 @@ def evaluate(line: CommandLine) -> None:
 
 def export_run(line: CommandLine) -> None:
     """Writes the network of a run in a form that needs no flp_tf."""
-    form, weights = line.command["format"], line.command["weights"]
-    if "weights" in line.asked and form != "litert":
-        raise InputError(f"--weights does not go with --format={form}; it goes with --format=litert")
+    form, batch = line.command["format"], line.command["batch"]
+    for flag in ("weights", "batch"):
+        if flag in line.asked and form != "litert":
+            raise InputError(f"--{flag} does not go with --format={form}; it goes with --format=litert")
+    if not 0 <= batch <= MOST_INT:
+        raise InputError(f"--batch={batch} is no number of examples; legal values are 0 (any) to {MOST_INT}")
     directory = RunDirectory(line.command["logdir"])
     saved = directory.config()
     config = recall(line, saved)
@@ -112,28 +117,43 @@ def export_run(line: CommandLine) -> None:
         folder, names, home = path, [litert.FILE, labels.REPORT], default
     output = RunDirectory(folder, flag=_folder_flag(line))
     with output.results(names, saved, home):
-        of_run = restore(directory.path, config)
+        learner = restore_learner(directory.path, config)
         if form == "saved_model":
-            export(of_run.learner, path, labels.label(saved))
+            export(learner, path, labels.label(saved))
             print(f"SavedModel: {path}")
         else:
-            _export_litert(of_run, output, weights, labels.label(saved))
+            _export_litert(learner, config, output, line.command["weights"], batch, labels.label(saved))
 
 
-def _export_litert(of_run: Run, output: RunDirectory, weights: str, label: Mapping[str, Any]) -> None:
-    """Writes a LiteRT file and a report of what it is worth, `litert.json`."""
-    file = litert.write(of_run.learner, output.path, weights, label=label)
+def _export_litert(
+    learner: Learner, config: Config, output: RunDirectory, weights: str, batch: int, label: Mapping[str, Any]
+) -> None:
+    """Writes a LiteRT file and, where it can be measured, a report of what it is worth, `litert.json`."""
+    file = litert.write(learner, output.path, weights, batch or None, label)
     print(f"LiteRT: {file} ({file.stat().st_size / 1024:.0f} KB)")
+    try:
+        report = {"weights": weights, "batch": batch, **_measure(learner, config, file), "machine": machine()}
+    except InputError as error:
+        print(f"It was not measured: {error}")
+    else:
+        output.write(labels.REPORT, report | {"run": label})
+
+
+def _measure(learner: Learner, config: Config, file: Path) -> dict[str, Any]:
+    """Returns what a LiteRT file is worth, and prints it; see `litert.measure`.
+
+    Raises:
+        InputError: if the interpreter or the task's data are missing, or the file takes other batches than the task's.
+    """
     if not litert.has_interpreter():
-        print("It was not measured: ai-edge-litert is not installed (pip install ai-edge-litert).")
-        return
-    report = litert.measure(of_run.learner, of_run.task, file, COMPARED, of_run.config.seed)
-    output.write(labels.REPORT, {"weights": weights, **report, "machine": machine(), "run": label})
+        raise InputError("ai-edge-litert is not installed (pip install ai-edge-litert)")
+    task = config.make_task()
+    report = litert.measure(learner, task, file, COMPARED, config.seed)
     print(
         f"  {report['milliseconds_per_step']:.3g} ms per inner step; error on {COMPARED} unseen lifetimes "
-        f"{report['before']:.4g} before and {report['after']:.4g} {of_run.task.unit} after "
-        f"(flp_tf: {report['library']:.4g})"
+        f"{report['before']:.4g} before and {report['after']:.4g} {task.unit} after (flp_tf: {report['library']:.4g})"
     )
+    return report
 
 
 def _folder_flag(line: CommandLine) -> str:

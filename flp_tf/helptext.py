@@ -27,7 +27,7 @@ def help_text(introduction: str, modes: Iterable[str]) -> str:
     """
     legal = {"mode": modes, "analysis": ANALYSES}
     command = [
-        (flag, False, _sentences(said, _one_of(legal.get(flag)), _default(DEFAULTS.get(flag, ""))))
+        (flag, False, _sentences(said, _one_of(legal.get(flag)), _default(text(DEFAULTS.get(flag, "")))))
         for flag, said in COMMAND.items()
     ]
     groups = {"Command": command, "Components": [_choice(flag) for flag in (*slots(), RECIPES.flag)]}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import TINY
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainers import make_trainer, values
 
 from flp_tf.meta import trainer as trainer_module
@@ -107,6 +108,19 @@ def test_diverged_run_exits_with_advice_that_names_the_flags(bare, monkeypatch, 
     assert not (path / "result.json").exists()
     # The newest checkpoint is from before the run gave up.
     assert {file.stem for file in (path / "checkpoints").iterdir()} == {"ckpt-2", "ckpt-3", "ckpt-4"}
+
+
+def test_a_run_that_diverges_early_is_in_tensorboard(bare, monkeypatch, tmp_path):
+    """What it is, and how far it came, though it ends before the first point."""
+    spoil_episodes(monkeypatch, lambda index: tf.greater(index, 1))
+    with pytest.raises(SystemExit):
+        commands.run(*TINY, "--max_skipped=2", "--log_every=50", f"--logdir={tmp_path}")
+    events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
+    found = {tag: events.Tensors(tag) for tag in events.Tags()["tensors"]}
+    assert "flp(2) on sine" in tf.make_ndarray(found["run"][0].tensor_proto).item().decode()
+    assert [event.step for event in found["query/loss"]] == [4]
+    assert np.isfinite(tf.make_ndarray(found["query/loss"][0].tensor_proto)), "the mean of the two good steps"
+    assert tf.make_ndarray(found["outer/skipped_steps"][0].tensor_proto) == 2
 
 
 def test_a_run_without_one_finite_meta_gradient_has_no_result(bare, monkeypatch, tmp_path):

@@ -96,6 +96,7 @@ def test_links_of_the_pages(pages):
             between.add((path.name, target.name, bool(anchor)))
     assert not dead
     assert {("index.html", "engine.html", False), ("engine.html", "index.html", False)} <= between
+    assert {(path.name, "tutorial.ipynb", False) for path in pages} <= between, "from the top line of every page"
     assert {("index.html", "network.html", True), ("network.html", "index.html", False)} <= between
 
 

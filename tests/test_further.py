@@ -6,7 +6,9 @@ import re
 import commands
 import numpy as np
 import pytest
+import tensorflow as tf
 from commands import TINY, contents, meta_test, refusal
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import flp_tf
 from flp_tf.meta.trainer import Trainer
@@ -38,6 +40,29 @@ def test_a_finished_run_goes_on_with_more_lifetimes(run_copy, bare, tmp_path, mo
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert meta_test(run_copy / "result.json") == meta_test(tmp_path / "whole" / "result.json")
     assert json.loads((run_copy / "config.json").read_text())["episodes"] == 9
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ([], "rates and lengths stay as they are"),
+        (["--schedule=cosine"], "rates (--schedule=cosine) are from here on those of a run of as many"),
+        (
+            ["--schedule=cosine", "--curriculum=50%:50%"],
+            "rates (--schedule=cosine) and lengths (--curriculum=50%:50%) are from here on those of a run of as many",
+        ),
+    ],
+)
+def test_what_is_another_in_a_longer_run_is_said(flags, said, bare, tmp_path, capsys):
+    for episodes in (4, 8):
+        commands.run(*TINY, *flags, f"--episodes={episodes}", f"--logdir={tmp_path}")
+    assert f"It goes on to 8 lifetimes; {said}.\n" in capsys.readouterr().out
+    commands.run(*TINY, *flags, "--episodes=8", f"--logdir={tmp_path}")
+    assert "It goes on to" not in capsys.readouterr().out
+    events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
+    texts = {event.step: tf.make_ndarray(event.tensor_proto).item().decode() for event in events.Tensors("run")}
+    assert texts.keys() == {0, 4}
+    assert "| `--episodes` | 4 |" in texts[0] and "| `--episodes` | 8 |" in texts[4]
 
 
 def test_a_finished_run_does_not_go_back(run_copy):

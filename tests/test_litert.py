@@ -27,6 +27,8 @@ LOCAL = {
     "polynomial": {"rule": "polynomial"},
     "plastic feedback": {"feedback": "plastic"},
     "cascade": {"feedback": "cascade"},
+    "gaussian": {"initial": "gaussian"},
+    "redrawn": {"initial": "redrawn"},
 }
 
 
@@ -72,6 +74,20 @@ def test_methods_with_gradients_say_what_they_need(method, tmp_path):
     ):
         litert.write(learner, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_drawn_within_an_inner_step_cannot_go():
+    class Noisy(type(learner_and_task()[0])):
+        def learn(self, state, features, y):
+            noise = tf.random.stateless_normal(features.shape, tf.cast(state["layer_1"]["kernel"][0, 0, :2], tf.int32))
+            return super().learn(state, features + noise, y)
+
+    learner, _ = learner_and_task()
+    learner.__class__ = Noisy
+    with pytest.raises(
+        InputError, match=r"^--format=litert: Noisy needs Stateless\w+.*; only the initial state can be"
+    ):
+        litert.convert(learner, batch=4)
 
 
 def test_what_the_converter_says_of_other_networks_is_one_line(monkeypatch):
@@ -145,6 +161,31 @@ def test_names_of_a_nested_state_differ():
     assert {name: tuple(spec.shape) for name, spec in state.items()} == {"a_b": (2,), "a_b_0": (), "a_b_1": (3,)}
 
 
+def test_the_command_makes_files_of_one_batch(finished_run, tmp_path, capsys):
+    """Measured where the batch is that of the task, which has queries of another size; else it says why not."""
+    pytest.importorskip("ai_edge_litert")
+    arguments = ["--mode=export", "--format=litert", f"--logdir={finished_run.path}"]
+    for batch in (4, 1):
+        output = tmp_path / str(batch)
+        commands.run(*arguments, f"--batch={batch}", f"--output={output}")
+        assert litert.Interpreted(output / "model.tflite").batch == batch
+    report = json.loads((tmp_path / "4" / "litert.json").read_text())
+    assert report["batch"] == 4
+    np.testing.assert_allclose(report["after"], report["library"], rtol=1e-4)
+    assert not (tmp_path / "1" / "litert.json").exists()
+    line = "It was not measured: an inner step of the task has 4 examples, one of the file, by --batch, 1"
+    assert line in capsys.readouterr().out
+
+
+def test_predictions_of_any_number_of_examples(tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    learner, task = learner_and_task()
+    x = task.sample(3, 0, 1, "test").query_x[0].numpy()[:7]
+    found = [litert.Interpreted(litert.write(learner, tmp_path, batch=batch)).predict(x) for batch in (None, 3)]
+    assert len(x) == len(found[0]) == len(found[1]) == 7
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
 def test_export_of_a_read_only_run_into_another_folder(finished_run, tmp_path, capsys):
     pytest.importorskip("ai_edge_litert")
     run = shutil.copytree(finished_run.path, tmp_path / "run")
@@ -170,6 +211,13 @@ def test_export_of_a_read_only_run_into_another_folder(finished_run, tmp_path, c
         (["--format=onnx"], "--format=onnx is unknown; legal values: saved_model, litert"),
         (["--format=litert", "--weights=int4"], "--weights=int4 is unknown; legal values: float32, float16, int8"),
         (["--weights=int8"], "--weights does not go with --format=saved_model; it goes with --format=litert"),
+        (["--batch=1"], "--batch does not go with --format=saved_model; it goes with --format=litert"),
+        (
+            ["--format=litert", "--batch=-1"],
+            "--batch=-1 is no number of examples; legal values are 0 (any) to 2147483647",
+        ),
+        (["--format=litert", "--batch=one"], "--batch=one cannot be read; legal is an integer"),
+        (["--mode=evaluate", "--batch=1"], "--batch does not go with --mode=evaluate; it goes with --mode=export"),
     ],
 )
 def test_bad_flags(arguments, message, finished_run):

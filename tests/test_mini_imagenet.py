@@ -75,6 +75,7 @@ def test_every_image_lands_in_its_split_and_class(folder, tmp_path):
         np.testing.assert_array_equal(classes_of(task, split), range(count))
     episode = task.sample(0, tf.constant(0), 2, "train")
     assert episode.support_x.shape == (6, 2, 1, 8, 8, 3) and episode.query_x.shape == (2, 6, 8, 8, 3)
+    assert TASKS["mini_imagenet"].signature(ways=3, image_size=8) == (task.input_shape, task.num_outputs, task.loss)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no split of Ravi & Larochelle in {REAL}")

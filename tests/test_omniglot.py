@@ -91,6 +91,12 @@ def test_archives_are_merged_and_split_by_alphabet(tmp_path, archives, capsys):
     assert "13 classes of 4 alphabets" in said and "4 test (Beta)" in said
 
 
+def test_what_a_network_is_made_of_is_known_without_drawings(tmp_path, archives):
+    task = load(tmp_path, image_size=20)
+    signature = omniglot.Omniglot.signature(**options(tmp_path, image_size=20, omniglot_archives="nowhere"))
+    assert signature == (task.input_shape, task.num_outputs, task.loss)
+
+
 def test_meta_test_alphabets_have_a_default(tmp_path, archives):
     task = load(tmp_path)
     assert ink_of(task, "test") == expected_ink("Gamma", range(1, 3))

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import types
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,13 +24,11 @@ sys.path.insert(0, str(ROOT))
 
 from absl import app, flags  # noqa: E402
 
-from flp_tf import learners  # noqa: E402
 from flp_tf.errors import InputError  # noqa: E402
 from flp_tf.export import litert  # noqa: E402
 from flp_tf.files import check_writable, local  # noqa: E402
 from flp_tf.learners import Learner  # noqa: E402
 from flp_tf.runs import run  # noqa: E402
-from flp_tf.tasks.classification import Classification  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("port", 8000, "Port on this machine; 0 for a free one.", lower_bound=0, upper_bound=65535)
@@ -58,12 +55,8 @@ LIBRARY = {
 
 def learner() -> Learner:
     """Returns the network that ships, for which no drawings of Omniglot are needed."""
-    config = run.find(NETWORK).config()
-    shape = (config.image_size, config.image_size, 1)
-    task = types.SimpleNamespace(input_shape=shape, num_outputs=config.ways, loss=Classification.loss)
-    network = learners.build(config, task)
-    run.start_from(network, NETWORK)
-    return network
+    directory = run.find(NETWORK)
+    return run.restore_learner(directory.path, directory.config())
 
 
 def fetch() -> None:

@@ -33,6 +33,8 @@ flags.DEFINE_string("output", str(ROOT / "build" / "docs"), "Folder of the pages
 # The page of each document.
 PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "CONTRIBUTING.html"}
 PAGES |= {f"docs/{path.name}": f"docs/{path.stem}.html" for path in sorted(ROOT.glob("docs/*.md"))}
+# README links to it, so that it is copied as it is.
+NOTEBOOK = "docs/tutorial.ipynb"
 # In code font, and in no link.
 CODE = re.compile(r'(?<!">)<code>([A-Za-z_][\w.]*|flp_tf/[\w/]*(?:\.py)?)(\(\))?</code>')
 LINK = re.compile(r'\b(href|src)="(?![a-z]+:|#)([^"#]+)([^"]*)"')
@@ -132,7 +134,8 @@ def slug(heading: str, separator: str) -> str:
 
 def navigation(page: str) -> str:
     """Returns links from a page to the documents and the top of the reference."""
-    names = {place: Path(source).stem for source, place in PAGES.items()} | {"flp_tf.html": "reference"}
+    names = {place: Path(source).stem for source, place in PAGES.items()}
+    names |= {NOTEBOOK: Path(NOTEBOOK).stem, "flp_tf.html": "reference"}
     links = [f'<a href="{_from(page, place)}">{name}</a>' for place, name in names.items()]
     return f"<p>{' · '.join(links)}</p>"
 

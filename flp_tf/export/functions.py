@@ -1,5 +1,6 @@
 """A learner as functions of a flat state with names, for formats that know no nested state."""
 
+import keyword
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +10,17 @@ import tensorflow as tf
 from flp_tf.learners.base import Learner
 
 Named = dict[str, tf.Tensor]
+# Names that something else has in a signature, or in Python.
+TAKEN = ("self", "x", "y", "outputs", *keyword.kwlist)
 
 
 class Functions:
     """Initial state, inner step and prediction of one lifetime, as functions of tensors with names.
 
     The names of the state join the keys of the learner's state by underscores, such as
-    `layer_4_kernel`. Its tensors have no axis of lifetimes.
+    `layer_4_kernel`. What would be no name, or that of something else, has `state_` before it;
+    where two would be the same, all of them end with a number. Its tensors have no axis of
+    lifetimes.
 
     Args:
         learner: the meta-learned learner.
@@ -31,10 +36,10 @@ class Functions:
         self.learner = learner
         self._form = initial_state(learner)
         flat = tf.nest.flatten(self._form)
-        names = [re.sub(r"\W", "_", "_".join(path)) or "state" for path in _paths(self._form)]
-        if len(set(names)) < len(names):
-            names = [f"{name}_{i}" for i, name in enumerate(names)]
-        self.state = {name: tf.TensorSpec(part.shape[1:], part.dtype, name) for name, part in zip(names, flat)}
+        names = _apart([_name(path) for path in _paths(self._form)])
+        self.state = {
+            name: tf.TensorSpec(part.shape[1:], part.dtype, name) for name, part in zip(names, flat, strict=True)
+        }
         network = learner.network
         self.x = tf.TensorSpec([batch, *network.example_shape], network.compute_dtype, name="x")
         self.y = tf.TensorSpec([batch, network.head[-1].units], network.compute_dtype, name="y")
@@ -72,6 +77,19 @@ def initial_state(learner: Learner) -> Any:
     """Returns the initial state of one lifetime; what is drawn in it is the same every time."""
     state = learner.initial_state(tf.zeros([1, 2], tf.int32))
     return tf.nest.map_structure(tf.convert_to_tensor, state)
+
+
+def _name(path: tuple[str, ...]) -> str:
+    """Returns the name of the tensor that keys lead to: in ASCII and with a letter first, as signatures need it."""
+    name = re.sub(r"\W", "_", "_".join(path), flags=re.ASCII)
+    return name if re.match("[A-Za-z]", name) and name not in TAKEN else f"state_{name}".rstrip("_")
+
+
+def _apart(names: list[str]) -> list[str]:
+    """Returns names of which no two are the same, in upper case either, which TensorFlow takes for the same."""
+    if len({name.lower() for name in names}) == len(names):
+        return names
+    return [f"{name}_{i}" for i, name in enumerate(names)]
 
 
 def _paths(structure: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from flp_tf import lifetime
 from flp_tf.errors import InputError
-from flp_tf.export.functions import Functions, initial_state
+from flp_tf.export.functions import Functions, Named, initial_state
 from flp_tf.files import whole
 from flp_tf.learners.base import Learner
 from flp_tf.silence import silenced
@@ -32,13 +32,27 @@ LABEL = "flp_tf.json"
 # In the file the state is always passed in and out, so the names need not say so.
 NAMES = {"initial_state": "reset", "learn": "learn", "predict": "predict"}
 MISSING = re.compile(r"'tf\.(\w+)' op is neither a custom op")
+# What to do about operations that LiteRT does not have, by a part of their names.
+ADVICE = {
+    "Grad": "local methods such as --method=flp need no gradients",
+    "Random": "only the initial state can be drawn, not within an inner step",
+}
+
+
+class Constant(Functions):
+    """Functions whose initial state is computed once, and in the file: LiteRT draws no random numbers."""
+
+    def initial_state(self) -> Named:
+        """Returns the state of a new lifetime, the one of `functions.initial_state`."""
+        return self._flat(tf.nest.map_structure(lambda part: tf.constant(part.numpy()), self._form))
 
 
 def convert(learner: Learner, weights: str = "float32", batch: int | None = None) -> bytes:
     """Returns a LiteRT file that learns by built-in operations alone.
 
     Its signatures are `reset() -> STATE`, `learn(x, y, STATE) -> STATE` and `predict(x,
-    STATE) -> outputs`, with STATE as in `Functions.state`.
+    STATE) -> outputs`, with STATE as in `Functions.state`. Where the initial state is drawn
+    (`--initial=gaussian`), `reset` gives the same draw every time, as the SavedModel does.
 
     Args:
         learner: the meta-learned learner.
@@ -53,7 +67,7 @@ def convert(learner: Learner, weights: str = "float32", batch: int | None = None
         raise InputError(f"--weights={weights} is unknown; legal values: {', '.join(WEIGHTS)}")
     module = tf.Module()
     module.weights = [variable.value for variable in learner.variables.values()]
-    signatures = {NAMES[name]: graph for name, graph in Functions(learner, batch).concrete().items()}
+    signatures = {NAMES[name]: graph for name, graph in Constant(learner, batch).concrete().items()}
     with tempfile.TemporaryDirectory() as folder, silenced():
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))
@@ -65,9 +79,10 @@ def convert(learner: Learner, weights: str = "float32", batch: int | None = None
             return converter.convert()
         except Exception as error:
             if missing := sorted(set(MISSING.findall(str(error)))):
+                advice = [said for part, said in ADVICE.items() if any(part in name for name in missing)]
                 raise InputError(
                     f"--format=litert: {type(learner).__name__} needs {', '.join(missing)}, which LiteRT does not have "
-                    "built in; local methods such as --method=flp need no gradients, and --format=saved_model takes all"
+                    f"built in; {'; '.join([*advice, '--format=saved_model takes all'])}"
                 ) from None
             reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
             raise InputError(
@@ -117,6 +132,7 @@ class Interpreted:
 
     Attributes:
         state: arrays by name, as of the last `reset` or `learn`.
+        batch: examples of a batch; None for any number.
     """
 
     def __init__(self, path: Path):
@@ -126,6 +142,8 @@ class Interpreted:
         with silenced():
             interpreter = Interpreter(model_path=os.fspath(path))
             self._run = {name: interpreter.get_signature_runner(name) for name in NAMES.values()}
+            rows = self._run["predict"].get_input_details()["x"]["shape_signature"][0]
+            self.batch = int(rows) if rows > 0 else None
             self.reset()
 
     def reset(self) -> None:
@@ -133,12 +151,15 @@ class Interpreted:
         self.state = self._run["reset"]()
 
     def learn(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Takes one inner step on a batch of any size."""
+        """Takes one inner step on a batch of the file's size."""
         self.state = self._run["learn"](x=x, y=y, **self.state)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Returns outputs `[batch, outputs]`."""
-        return self._run["predict"](x=x, **self.state)["outputs"]
+        """Returns outputs `[examples, outputs]` for any number of examples, a batch at a time."""
+        size = self.batch or len(x)
+        filled = np.concatenate([x, np.zeros([-len(x) % size, *x.shape[1:]], x.dtype)])
+        batches = np.split(filled, len(filled) // size)
+        return np.concatenate([self._run["predict"](x=one, **self.state)["outputs"] for one in batches])[: len(x)]
 
 
 def measure(learner: Learner, task: Task, path: Path, lifetimes: int, seed: int) -> dict[str, Any]:
@@ -154,8 +175,15 @@ def measure(learner: Learner, task: Task, path: Path, lifetimes: int, seed: int)
     Returns:
         `bytes`, `milliseconds_per_step` (the median), and the mean `before`, `after` and
         `library` (the library's error after the same lifetimes) in the task's unit.
+
+    Raises:
+        InputError: if the inner steps of the task have another number of examples than those of the file.
     """
     model, seconds, errors = Interpreted(path), [], []
+    if model.batch not in (None, task.batch_size):
+        raise InputError(
+            f"an inner step of the task has {task.batch_size} examples, one of the file, by --batch, {model.batch}"
+        )
     for i in range(lifetimes):
         episode = task.compiled_sample(seed, i, 1, "test")
         one = Episode(*(part.numpy() for part in episode))

@@ -8,6 +8,16 @@ from flp_tf.export.functions import Functions, Named, initial_state
 from flp_tf.learners.base import Learner
 
 
+class Checked(Functions):
+    """Functions whose inner step refuses `x` and `y` with different numbers of rows."""
+
+    def learn(self, x: tf.Tensor, y: tf.Tensor, **state: tf.Tensor) -> Named:
+        """Takes an inner step; see `Functions.learn`."""
+        rows = [tf.shape(part)[0] for part in (x, y)]
+        tf.debugging.assert_equal(*rows, "x and y need as many rows as each other: a target for every example")
+        return super().learn(x, y, **state)
+
+
 class OnlineLearner(tf.Module):
     """A network and the state of one lifetime; no flp_tf is needed to load it.
 
@@ -27,9 +37,11 @@ class OnlineLearner(tf.Module):
     def __init__(self, learner: Learner):
         super().__init__("online_learner")
         self.weights = {path: variable.value for path, variable in learner.variables.items()}
-        self.state = tf.nest.map_structure(lambda value: tf.Variable(value, trainable=False), initial_state(learner))
+        state = tf.nest.map_structure(lambda value: tf.Variable(value, trainable=False), initial_state(learner))
+        self._variables = tf.nest.flatten(state)
+        self.state = _with_text_keys(state)
         self.steps = tf.Variable(0, trainable=False, dtype=tf.int32)
-        self._functions = Functions(learner)
+        self._functions = Checked(learner)
         self._of_state = of_state = self._functions.concrete()
         x, y = self._functions.x, self._functions.y
 
@@ -85,11 +97,17 @@ class OnlineLearner(tf.Module):
 
     def _read(self) -> Named:
         """Returns the present state by name."""
-        return {name: variable[0] for name, variable in zip(self._functions.state, tf.nest.flatten(self._nested()))}
+        return {name: variable[0] for name, variable in zip(self._functions.state, self._variables)}
 
     def _write(self, state: Named) -> None:
-        for name, variable in zip(self._functions.state, tf.nest.flatten(self._nested())):
+        for name, variable in zip(self._functions.state, self._variables):
             variable.assign(state[name][None])
 
-    def _nested(self) -> Any:
-        return self.state
+
+def _with_text_keys(state: Any) -> Any:
+    """Returns a nested state whose keys are texts: a SavedModel holds no others."""
+    if isinstance(state, dict):
+        return {str(key): _with_text_keys(part) for key, part in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [_with_text_keys(part) for part in state]
+    return state

@@ -49,13 +49,14 @@ def export(learner: Learner, path: str | Path, label: Mapping[str, Any] | None =
     path = Path(path)
     if not free(path):
         raise InputError(f"{path} is in the way: it is not a SavedModel alone; move it")
+    model = OnlineLearner(learner)
+    signatures = model.signatures()
     try:
         folder = partial(path)
         folder.mkdir(parents=True)
         try:
             new, old = folder / "new", folder / "old"
-            model = OnlineLearner(learner)
-            tf.saved_model.save(model, str(new), signatures=model.signatures())
+            tf.saved_model.save(model, str(new), signatures=signatures)
             if label is not None:
                 (new / LABEL).parent.mkdir()
                 (new / LABEL).write_text(json.dumps({"run": dict(label)}, indent=2) + "\n")

@@ -28,7 +28,7 @@ from flp_tf.runs.sections import (
     refuse,
     suggestion,
 )
-from flp_tf.tasks import Task
+from flp_tf.tasks import Signature, Task
 
 
 def configure(**given: Any) -> "Config":
@@ -189,6 +189,15 @@ class Config:
         task = self.choice("task")()
         task.check()
         return task
+
+    def task_signature(self) -> Signature | Task:
+        """Returns what a learner is made of: no data are read for it, where the task knows it without.
+
+        Raises:
+            InputError: see `make_task`.
+        """
+        task, options = self.choice("task")
+        return Choice(task.signature, options)() if hasattr(task, "signature") else self.make_task()
 
     def phases(self) -> list[Phase]:
         """Returns the parts of the curriculum; see `flp_tf.meta.options.phases`."""

@@ -102,6 +102,14 @@ class RunDirectory:
             files.remove_partial(self.path, names)
             yield
 
+    def extended(self, config: Config) -> bool:
+        """Returns whether a run that goes on is to be longer than its `config.json` says.
+
+        Args:
+            config: of the run that claimed the folder: what differs is an extensible option that has grown.
+        """
+        return bool(Config.from_dict(self.read("config.json")).differences(config))
+
     def record(self, config: Config, restored: bool) -> None:
         """Writes `config.json`.
 
@@ -112,8 +120,7 @@ class RunDirectory:
                 fewer lifetimes goes.
         """
         before = self.read("config.json") if restored else {}
-        # Of the same run: what differs is an extensible option that has grown.
-        if before and Config.from_dict(before).differences(config):
+        if restored and self.extended(config):
             self.result_file.unlink(missing_ok=True)
         content = {**config.to_dict(), "versions": before.get("versions", versions())}
         if content != before:

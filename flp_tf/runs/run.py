@@ -10,6 +10,7 @@ from flp_tf import learners
 from flp_tf.errors import InputError
 from flp_tf.files import local
 from flp_tf.learners.base import Learner
+from flp_tf.meta.distribution import allow_memory_growth
 from flp_tf.runs.checkpoints import Checkpoints, weights
 from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory
@@ -148,8 +149,23 @@ def restore(path: Path, config: Config) -> Run:
         InputError: if there is no checkpoint, or none that fits.
     """
     task = config.make_task()
-    learner = learners.build(config, task)
+    return Run(Path(path), config, task, restore_learner(path, config, task))
+
+
+def restore_learner(path: Path, config: Config, task: Task | None = None) -> Learner:
+    """Returns the learner of a run; the data of its task are not needed for it.
+
+    Args:
+        path: the run directory.
+        config: the configuration.
+        task: its task, if there is one already.
+
+    Raises:
+        InputError: see `restore`.
+    """
+    allow_memory_growth()
+    learner = learners.build(config, task or config.task_signature())
     checkpoints = Checkpoints(RunDirectory(path).checkpoints, weights(learner))
     if checkpoints.restore() is None:
         raise InputError(f"--logdir={path} holds no checkpoint yet")
-    return Run(Path(path), config, task, learner)
+    return learner

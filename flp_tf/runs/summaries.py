@@ -53,35 +53,40 @@ class Summaries:
         """What checkpoints have to hold, by name."""
         return {f"summaries/{name}": variable for name, variable in self._sums.items()}
 
-    def open(self, restored: bool) -> None:
+    def open(self, restored: bool, longer: bool = False) -> None:
         """Begins a session of the run.
 
         Args:
             restored: whether the run goes on from a checkpoint. If not, earlier events of
                 this folder are removed.
+            longer: whether it is to be longer than it was, so that its text is another.
         """
         if not self.enabled:
             return
         purge(self.folder, self.trainer.episodes if restored else -1)
         self.writer = tf.summary.create_file_writer(str(self.folder), filename_suffix=SUFFIX)
-        if self.trainer.step == 0:
-            self._describe()
-
-    def _describe(self) -> None:
-        """Writes what the run is: its flags as a text, and as hyperparameters with the errors as metrics."""
         fields = self.config.to_dict().items()
         values = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in fields}
+        with self.writer.as_default(step=self.trainer.episodes):
+            if not restored or longer:
+                self._text(values)
+            if not restored:
+                self._hyperparameters(values)
+        self.flush()
+
+    def _text(self, values: Mapping[str, bool | int | float | str]) -> None:
+        """Writes what the run is: its flags, as a table."""
         rows = [f"| `--{flag}` | {value} |" for flag, value in values.items()]
+        tf.summary.text("run", "\n".join([f"**{title(self.config)}**", "", "| flag | value |", "| --- | --- |", *rows]))
+
+    def _hyperparameters(self, values: Mapping[str, bool | int | float | str]) -> None:
+        """Writes the flags as hyperparameters, once, because TensorBoard reads the first; with errors as metrics."""
         metrics = [
             hparams.Metric("meta_test/error", display_name=f"error on unseen episodes ({self.trainer.task.unit})"),
             hparams.Metric("query/loss", display_name="query loss"),
         ]
-        with self.writer.as_default(step=0):
-            tf.summary.text(
-                "run", "\n".join([f"**{title(self.config)}**", "", "| flag | value |", "| --- | --- |", *rows])
-            )
-            hparams.hparams_config(hparams=[hparams.HParam(name) for name in values], metrics=metrics)
-            hparams.hparams(values)
+        hparams.hparams_config(hparams=[hparams.HParam(name) for name in values], metrics=metrics)
+        hparams.hparams(values)
 
     def record(self, metrics: Mapping[str, float], seconds: float) -> None:
         """Takes one outer step's metrics; writes their means every `--log_every` steps, and at the last.
@@ -93,8 +98,11 @@ class Summaries:
             if np.isfinite(value):
                 self._sums[name].assign_add([value, 1.0])
         self.seconds.append(seconds)
-        if self.trainer.step % self.config.log_every and self.trainer.step < self.trainer.steps:
-            return
+        if self.trainer.step % self.config.log_every == 0 or self.trainer.step >= self.trainer.steps:
+            self._point()
+
+    def _point(self) -> None:
+        """Writes the means since the last point, and the weights of now."""
         with self.writer.as_default(step=self.trainer.episodes):
             for name, sums in self._sums.items():
                 total, count = sums.numpy()
@@ -102,7 +110,9 @@ class Summaries:
                 sums.assign([0.0, 0.0])
             tf.summary.scalar("outer/skipped_steps", self.trainer.skipped)
             # The median leaves compilation out.
-            tf.summary.scalar("outer/episodes_per_second", self.config.meta_batch / float(np.median(self.seconds)))
+            if self.seconds:
+                speed = self.config.meta_batch / float(np.median(self.seconds))
+                tf.summary.scalar("outer/episodes_per_second", speed)
             self._weights()
         self.seconds = []
 
@@ -153,6 +163,11 @@ class Summaries:
     def flush(self) -> None:
         """Writes out all events; to be called before a checkpoint is saved."""
         self.writer.flush()
+
+    def close(self) -> None:
+        """Writes a last point and all events, where training ends before its time."""
+        self._point()
+        self.flush()
 
     def _picture(self, evaluation: Evaluation) -> tf.Tensor | None:
         """Returns the task's picture of the first episode, None if it has none or fails, which is said once."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from flp_tf import learners, lifetime
+from flp_tf.errors import InputError
 from flp_tf.export import export
 from flp_tf.learners.base import Learner
 from flp_tf.meta import distribution
@@ -153,16 +155,19 @@ def train(
     summaries = Summaries(directory.path, trainer, config, enabled=chief)
     checkpoints = Checkpoints(directory.checkpoints, trainer.variables | summaries.variables)
     restored = checkpoints.restore() is not None
+    longer = chief and restored and directory.extended(config)
     if restored and progress:
         print(f"Continuing {directory.path} after {trainer.episodes} lifetimes.", flush=True)
+        if longer:
+            print(f"It goes on to {config.episodes} lifetimes; {_course(config)}.", flush=True)
+    summaries.open(restored, longer)
     if chief:
         directory.record(config, restored)
-    summaries.open(restored)
     saved = time.monotonic()
     with Interruption() as interruption, Display(trainer, config, progress) as display:
         while trainer.step < trainer.steps:
             began = time.monotonic()
-            metrics = _outer_step(trainer)
+            metrics = _outer_step(trainer, summaries)
             seconds = time.monotonic() - began
             trainer.seconds.assign_add(seconds)
             summaries.record(metrics, seconds)
@@ -193,11 +198,23 @@ def train(
         raise _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
 
 
-def _outer_step(trainer: Trainer) -> dict[str, float]:
-    """Takes an outer step; a divergence says where to go on, too."""
+def _course(config: Config) -> str:
+    """Returns what is another in a run that goes on to more lifetimes, because its course spans all of them."""
+    of_all = {f"rates (--schedule={config.schedule})": config.schedule != "constant"}
+    of_all[f"lengths (--curriculum={config.curriculum})"] = any(
+        part.endswith("%") for part in config.curriculum.split(",")
+    )
+    if changed := [name for name, changes in of_all.items() if changes]:
+        return f"{' and '.join(changed)} are from here on those of a run of as many"
+    return "rates and lengths stay as they are"
+
+
+def _outer_step(trainer: Trainer, summaries: Summaries) -> dict[str, float]:
+    """Takes an outer step; a divergence is shown in TensorBoard, and says where to go on, too."""
     try:
         return trainer.outer_step()
     except Diverged as diverged:
+        summaries.close()
         raise _advised(trainer, str(diverged)) from None
 
 
@@ -208,6 +225,9 @@ def _advised(trainer: Trainer, what: str) -> Diverged:
 
 def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool = True) -> None:
     """Ends a run: meta-test, SavedModel, and at last `result.json`.
+
+    A network that cannot be exported, by what a component of the user's own does, has a
+    result all the same, which says so in `not_exported`.
 
     Args:
         run: the run, its folder claimed.
@@ -223,10 +243,28 @@ def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool =
     result |= {"episodes": run.config.episodes, "skipped_steps": trainer.skipped}
     result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
     if "diverged" not in result:
-        export(run.learner, directory.export, label(run.config))
+        result |= _export(run, directory)
     directory.write("result.json", result)
     if "diverged" in result:
         raise _advised(trainer, f"{result['diverged']} ({directory.result_file})")
     if progress:
         print(results.table(run.config, run.task, result))
         print(f"Run directory: {run.path}  (tensorboard --logdir {run.path})", flush=True)
+
+
+def _export(run: Run, directory: RunDirectory) -> dict[str, str]:
+    """Writes the SavedModel of a run; returns `not_exported`, the reason, if what it is made of does not allow it."""
+    try:
+        export(run.learner, directory.export, label(run.config))
+    except (InputError, MemoryError, tf.errors.ResourceExhaustedError):
+        # Mended without a change of code: the same command ends the run then.
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        print(
+            f"flp_tf: the network could not be exported, so {directory.export} is not of this run ({reason}); "
+            f"--mode=export --logdir={directory.path} shows where, and exports it when that is mended",
+            file=sys.stderr,
+        )
+        return {"not_exported": reason}
+    return {}

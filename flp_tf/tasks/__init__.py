@@ -1,7 +1,7 @@
 """Tasks: families of episodes, one module each."""
 
 from flp_tf.registry import Registry
-from flp_tf.tasks.base import SPLITS, Episode, Task
+from flp_tf.tasks.base import SPLITS, Episode, Signature, Task
 from flp_tf.tasks.classification import Classification
 from flp_tf.tasks.imitation import Imitation
 from flp_tf.tasks.mini_imagenet import MiniImagenet
@@ -14,4 +14,15 @@ TASKS.register("omniglot")(Omniglot)
 TASKS.register("mini_imagenet")(MiniImagenet)
 TASKS.register("imitation")(Imitation)
 
-__all__ = ["SPLITS", "TASKS", "Classification", "Episode", "Imitation", "MiniImagenet", "Omniglot", "Sine", "Task"]
+__all__ = [
+    "SPLITS",
+    "TASKS",
+    "Classification",
+    "Episode",
+    "Imitation",
+    "MiniImagenet",
+    "Omniglot",
+    "Signature",
+    "Sine",
+    "Task",
+]

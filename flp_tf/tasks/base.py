@@ -48,6 +48,20 @@ class Episode(NamedTuple):
         return Episode(*support, *query, None if self.seed is None else tf.gather(self.seed, [i]))
 
 
+class Signature(NamedTuple):
+    """What a learner is made of; a `Task` has the same attributes.
+
+    Attributes:
+        input_shape: shape of one example.
+        num_outputs: outputs of the network.
+        loss: see `Task`.
+    """
+
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
 class Task(abc.ABC):
     """A family of episodes (paper, section 5). It knows neither methods nor networks.
 
@@ -69,6 +83,8 @@ class Task(abc.ABC):
             differentiable. The mean squared error by default.
         Options: the frozen dataclass of the task's flags, if it has any (see
             `flp_tf.registry`). Its fields are arguments of the constructor.
+        signature: optional, a class method that returns the `Signature` of tasks with such
+            options without reading data, so that a network can be exported where there are none.
 
     Example:
         Straight lines through the origin, whose slope a lifetime of 20 steps has to find:

@@ -13,7 +13,7 @@ from flp_tf import losses
 from flp_tf.errors import InputError
 from flp_tf.registry import check, option
 from flp_tf.tasks import pictures
-from flp_tf.tasks.base import SPLITS, Episode, Task
+from flp_tf.tasks.base import SPLITS, Episode, Signature, Task
 from flp_tf.tasks.images.arrays import checked
 from flp_tf.tasks.images.distortion import distorted
 from flp_tf.tasks.images.orientation import MIRRORED, QUARTER_TURNS, mirrored, quarter_turned
@@ -172,11 +172,24 @@ class Dataset(Classification):
     Args:
         **options: the fields of `Options`.
 
+    Attributes:
+        channels: of the images, on the class; where it is None, they have to be read to be counted.
+
     Raises:
         InputError: if an option is out of range, or the files not as expected.
     """
 
     Options: ClassVar[type] = DatasetOptions
+    channels: ClassVar[int | None] = None
+
+    @classmethod
+    def signature(cls, **options: Any) -> "Signature | Dataset":
+        """Returns what a learner is made of, without reading the images; see `Task`."""
+        if cls.channels is None:
+            return cls(**options)
+        chosen = cls.Options(**options)
+        check(chosen)
+        return Signature((chosen.image_size, chosen.image_size, cls.channels), chosen.ways, cls.loss)
 
     def __init__(self, **options: Any):
         chosen = self.Options(**options)

@@ -50,6 +50,7 @@ class MiniImagenet(Dataset):
     """
 
     Options = MiniImagenetOptions
+    channels = 3
 
     @staticmethod
     def load_images(options: MiniImagenetOptions) -> dict[str, np.ndarray]:

@@ -55,6 +55,7 @@ class Omniglot(Dataset):
     """
 
     Options = OmniglotOptions
+    channels = 1
 
     @staticmethod
     def load_images(options: OmniglotOptions) -> dict[str, np.ndarray]:
