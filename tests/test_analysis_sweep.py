@@ -110,9 +110,9 @@ def test_sweep_over_what_is_not_there(tmp_path, against, message):
 
 
 def test_lengths_are_those_of_longer_tasks(tmp_path):
-    runs = [tiny.sine_run("runs/plain"), tiny.sine_run("runs/drawn", lifetimes=(3, 6))]
+    runs = [tiny.sine_run(curriculum=""), tiny.sine_run(lifetimes=(3, 6))]
     figure, rows = analyze("lengths", runs, tmp_path, scales=(4, 1, 2))
-    own = {"method": "FLP (2), plain"}
+    own = {"method": "FLP (2), lifetimes=()"}
     expected = [mean_and_error(errors(runs[0], runs[0].task.with_lifetime(6 * scale))) for scale in (1, 2, 4)]
     np.testing.assert_array_equal(column(rows, "scale", **own), [1, 2, 4])
     np.testing.assert_allclose(column(rows, **own), [mean for mean, _ in expected], **TOLERANCE)
