@@ -131,10 +131,13 @@ def recurrent(**flags):
 
 def test_settling_is_that_of_learners_with_other_sub_steps(tmp_path):
     """Errors and distances, against learners that are built with each number of sub-steps."""
-    run, counts = recurrent(), (2, 3, 5)
+    run, counts = recurrent(plasticity_scale=0.02), (2, 3, 5)
     figure, rows = analyze("settling", [run], tmp_path, sub_step_counts=(1, *counts))
-    of_count = {count: tiny.sine_run(method="recurrent", sub_steps=count) for count in range(2, 7)}
+    of_count = {
+        count: tiny.sine_run(method="recurrent", sub_steps=count, plasticity_scale=0.02) for count in range(2, 7)
+    }
     expected = [errors(of_count[count]).mean() for count in counts]
+    assert np.ptp(expected) > 1e-2 * np.min(expected)
     np.testing.assert_array_equal(column(rows, "sub_steps", quantity="error"), counts)
     np.testing.assert_allclose(column(rows, quantity="error"), expected, **TOLERANCE)
     flp = tiny.sine_run()
