@@ -1,13 +1,16 @@
 """Evolution strategies, against backpropagation and against a loop over perturbed weights."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import TINY, refusal
+from commands import ROOT, TINY, refusal
 
 import flp_tf
 from flp_tf import learners, lifetime
-from flp_tf.meta.estimators import Backprop, EvolutionStrategies, es
+from flp_tf.meta.estimators import Backprop, EvolutionStrategies, PersistentEvolutionStrategies, es
 from flp_tf.meta.estimators.base import weights_of
 
 pytestmark = pytest.mark.slow
@@ -26,6 +29,19 @@ def setting(**flags):
         if not path.endswith("plasticity") and "initial" not in path:
             weight.assign(weight + rng.normal(0, 0.2, weight.shape))
     return learner, task, task.sample(0, 0, 2, "train")
+
+
+def evolution(learner, task, **options) -> EvolutionStrategies:
+    return EvolutionStrategies(**options)
+
+
+def persistent(learner, task, **options) -> PersistentEvolutionStrategies:
+    estimator = PersistentEvolutionStrategies(**options, unrolls=2)
+    estimator.build(learner, task, 2)
+    return estimator
+
+
+both = pytest.mark.parametrize("kind", [evolution, persistent])
 
 
 def flat(gradients) -> np.ndarray:
@@ -73,31 +89,67 @@ def test_is_the_slope_of_the_loss_along_the_directions(monkeypatch):
     assert float(found.loss) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def test_weights_come_back_bit_by_bit():
+@both
+def test_weights_come_back_bit_by_bit(kind):
     learner, task, episode = setting()
     before = {path: weight.numpy().copy() for path, weight in learner.variables.items()}
-    estimate = tf.function(EvolutionStrategies(pairs=3).estimate)
+    estimate = tf.function(kind(learner, task, pairs=3).estimate)
     first, second = (estimate(learner, task, episode, tf.constant(seed)) for seed in ([1, 2], [1, 3]))
     for path, weight in learner.variables.items():
         np.testing.assert_array_equal(weight.numpy(), before[path], err_msg=path)
     assert np.any(flat(first.gradients) != flat(second.gradients))
 
 
-def test_lifetimes_are_not_kept():
+@both
+def test_lifetimes_are_not_kept(kind):
     """No operation of the graph keeps a list over the lifetime: it is as large at any length."""
     sizes = []
     for steps in (4, 4000):
         learner, task, _ = setting(lifetime=steps)
-        estimate = tf.function(EvolutionStrategies(pairs=2).estimate, autograph=False)
-        graph = estimate.get_concrete_function(learner, task, task.sample(0, 0, 1, "train"), tf.constant([1, 2])).graph
+        estimate = tf.function(kind(learner, task, pairs=2).estimate, autograph=False)
+        graph = estimate.get_concrete_function(learner, task, task.sample(0, 0, 2, "train"), tf.constant([1, 2])).graph
         nodes = [node for f in graph.as_graph_def().library.function for node in f.node_def]
         assert not any("TensorList" in node.op or "TensorArray" in node.op for node in nodes)
         sizes.append(len(nodes))
     assert sizes[0] == sizes[1]
 
 
-def test_a_run_trains(bare, tmp_path):
-    config = flp_tf.configure(**SMALL, estimator="es", pairs=4, episodes=2, meta_batch=2, jit_compile=False)
+PEAK = r"""
+import re, sys
+from pathlib import Path
+import flp_tf, tensorflow as tf
+from flp_tf import learners
+from flp_tf.meta.devices import compiled_estimate
+
+estimator, option, value, steps = sys.argv[1:]
+flags = {"estimator": estimator, option: int(value), "lifetime": int(steps)}
+config = flp_tf.configure(task="sine", network="64-64", batch_size=2, query_size=2, **flags)
+task = config.make_task()
+learner = learners.build(config, task)
+of_run = config.choice("estimator")()
+of_run.build(learner, task, 1)
+compiled_estimate(of_run, learner, task)(task.sample(0, 0, 1, "train"), tf.constant([1, 2])).loss.numpy()
+print(int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+"""
+
+
+def test_memory_of_a_hundred_times_longer_lifetime():
+    """Peak memory of a process grows by little; that of a plain loop under a tape, by all that it keeps."""
+    growth = {}
+    for arguments in (["es", "pairs", "1"], ["pes", "pairs", "1"], ["backprop", "segment_length", "-1"]):
+        short, long = [
+            subprocess.run(
+                [sys.executable, "-c", PEAK, *arguments, steps], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout
+            for steps in ("100", "10000")
+        ]
+        growth[arguments[0]] = float(long) - float(short)
+    assert max(growth["es"], growth["pes"]) < 60 < growth["backprop"] / 4, growth
+
+
+@pytest.mark.parametrize("estimator", ["es", "pes"])
+def test_a_run_trains(estimator, bare, tmp_path):
+    config = flp_tf.configure(**SMALL, estimator=estimator, pairs=4, episodes=2, meta_batch=2, jit_compile=False)
     run = flp_tf.meta_train(config, tmp_path / "run", progress=False)
     assert np.isfinite(run.result()["meta_test"]["mean"])
 

@@ -81,4 +81,7 @@ def test_command_is_legal(command, tmp_path, monkeypatch):
     with documents.registrations():
         line = commandline.read([word for word in words if word.startswith("--")])
         assert line.command["mode"] in MODES
-        resolve(line.given, line.optional)
+        if line.command["mode"] == "analyze":
+            assert line.given.keys() <= commandline.analysis_options(line.command["analysis"]).keys()
+        else:
+            resolve(line.given, line.optional)

@@ -26,6 +26,8 @@ def assert_bitwise_equal(ours, theirs) -> None:
         np.testing.assert_array_equal(value, theirs[name], err_msg=name, strict=True)
 
 
+# Scalars that differ from run to run.
+TIMES = ("outer/episodes_per_second", "outer/minutes")
 # Everything that an outer step has to remember, or to find again from its number.
 OUTER_LOOP = {"schedule": "cosine", "warmup_steps": 2, "clip_norm": 0.5}
 OUTER_LOOP |= {"meta_batch": 2, "episodes": 2 * STEPS, "curriculum": "4:4"}
@@ -52,7 +54,7 @@ def checkpoint(path) -> dict[str, np.ndarray]:
 
 
 def scalars(path) -> dict[tuple[str, int], float]:
-    """Returns the scalars in all event files of a run, by tag and lifetime, but for the speed."""
+    """Returns the scalars in all event files of a run, by tag and lifetime, but for those of time."""
     found = {}
     for file in sorted(path.glob("events*"), key=lambda file: file.stat().st_mtime):
         accumulator = EventAccumulator(str(file), {"tensors": 0})
@@ -60,7 +62,7 @@ def scalars(path) -> dict[tuple[str, int], float]:
         for tag in accumulator.Tags()["tensors"]:
             for event in accumulator.Tensors(tag):
                 value = tf.make_ndarray(event.tensor_proto)
-                if value.shape or not np.issubdtype(value.dtype, np.number) or tag == "outer/episodes_per_second":
+                if value.shape or not np.issubdtype(value.dtype, np.number) or tag in TIMES:
                     continue
                 assert (tag, event.step) not in found, "a lifetime is logged once"
                 found[tag, event.step] = float(value)

@@ -30,6 +30,7 @@ SCALARS = {
     "meta_test/error_before_lifetime",
     "outer/skipped_steps",
     "outer/episodes_per_second",
+    "outer/minutes",
     *(f"gradient_norm_log10/{group}" for group in GROUPS),
     *(f"parameter_norm/{group}" for group in GROUPS),
     *(f"beta/{layer}" for layer in LAYERS),

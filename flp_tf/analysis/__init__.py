@@ -1,9 +1,20 @@
-"""Analyses: one module for every figure of the paper, all of them on the one lifetime loop.
+"""Analyses: one module a figure, all of them on the one lifetime loop.
 
 See `flp_tf.analysis.base` for the contract. Importing this package registers all of them.
 """
 
-from flp_tf.analysis import adaptability, alignment, interference, learning_curves, readout, update_norms
+from flp_tf.analysis import (
+    adaptability,
+    alignment,
+    history,
+    interference,
+    learning_curves,
+    lengths,
+    readout,
+    settling,
+    sweep,
+    update_norms,
+)
 from flp_tf.analysis.base import ANALYSES
 from flp_tf.analysis.result import Curve, Result, save
 
@@ -13,9 +24,13 @@ __all__ = [
     "Result",
     "adaptability",
     "alignment",
+    "history",
     "interference",
     "learning_curves",
+    "lengths",
     "readout",
     "save",
+    "settling",
+    "sweep",
     "update_norms",
 ]

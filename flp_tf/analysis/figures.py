@@ -8,7 +8,7 @@ variants of a method are lighter, with hollow markers. Nothing here uses pyplot.
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,25 +80,66 @@ def points(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Figu
     return figure
 
 
-def join(figure: Figure, curves: Sequence[Curve], panels: Sequence[str]) -> None:
-    """Joins the points of a method with different numbers of plastic layers.
-
-    Feature reuse, which is FLP with one plastic layer, is joined with FLP.
+def scatter(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Figure:
+    """Draws points with bars of one standard error, at any numbers or at texts, which stand in the order of the curves.
 
     Args:
-        figure: from `points`.
+        curves: of one point each, else as for `lines`.
+        x_label: of all panels.
+        panels: the columns.
+    """
+    figure = _grid(curves, x_label, panels, _bars)
+    places = _places(curves)
+    numbers = [place for place in places if not isinstance(place, str)]
+    positive = [number for number in numbers if number > 0]
+    if positive and numbers[0] >= 0 and positive[-1] / positive[0] > LOGARITHMIC:
+        for axis in figure.axes:
+            # Zero, such as no penalty at all, has no logarithm.
+            axis.set_xscale(**({"value": "log"} if numbers[0] else {"value": "symlog", "linthresh": positive[0]}))
+            _ticks(axis, places)
+    return figure
+
+
+def join(
+    figure: Figure,
+    curves: Sequence[Curve],
+    panels: Sequence[str],
+    line: Callable[[Curve], Hashable] | None = None,
+    point: Callable[[Curve], Hashable] | None = None,
+) -> None:
+    """Joins points by lines through their means.
+
+    Args:
+        figure: from `points` or `scatter`.
         curves: its curves, of one point each.
         panels: its columns.
+        line: which curves a line joins: by default those of a method with different numbers
+            of plastic layers. Feature reuse, which is FLP with one plastic layer, is joined with FLP.
+        point: which curves of a line share a point, the mean of their places; by default those of one place.
     """
     for axis, panel in zip(figure.axes, panels):
-        joined: dict[tuple, list[tuple[float, float]]] = {}
+        joined: dict[Hashable, dict[Hashable, list[Curve]]] = {}
         for curve in curves:
             if curve.panel == panel:
-                config = curve.series.config
-                key = (family(config.method), order_name(config), curve.series.variant)
-                joined.setdefault(key, []).append((curve.x[0], curve.mean()[0]))
-        for means in joined.values():
-            axis.plot(*zip(*sorted(means)), color="0.6", linewidth=1, zorder=0)
+                of_line = joined.setdefault((line or _family)(curve), {})
+                of_line.setdefault(point(curve) if point else curve.x[0], []).append(curve)
+        for of_line in joined.values():
+            means = [_mean_place(together) for together in of_line.values()]
+            if not isinstance(means[0][0], str):
+                means.sort()
+            axis.plot(*zip(*means), color="0.6", linewidth=1, zorder=0)
+
+
+def _family(curve: Curve) -> tuple:
+    config = curve.series.config
+    return family(config.method), order_name(config), curve.series.variant
+
+
+def _mean_place(curves: Sequence[Curve]) -> tuple[float | str, float]:
+    """Returns the mean place and height of points; texts are alike."""
+    x = curves[0].x[0]
+    place = x if isinstance(x, str) else float(np.mean([curve.x[0] for curve in curves]))
+    return place, float(np.mean([curve.mean()[0] for curve in curves]))
 
 
 def _grid(
@@ -117,24 +158,40 @@ def _grid(
             for curve in of_row:
                 if curve.panel == panel:
                     draw(axis, curve, labels.index(curve.series.label))
+            axis.set_visible(any(curve.panel == panel for curve in of_row))
             axis.grid(color="0.9", linewidth=0.6)
             axis.set_axisbelow(True)
             axis.spines[["top", "right"]].set_visible(False)
-            if len(panels) > 1 and row == 0:
-                axis.set_title(panel, fontsize=10)
         unit = of_row[0].unit
-        axes[row, 0].set_ylabel(textwrap.fill(f"{quantity} ({unit})" if unit else quantity, WORDS))
-        _scale(axes[row, 0], of_row)
-    for axis in axes[-1]:
-        axis.set_xlabel(x_label)
-        if len(_places(curves)) <= MOST_TICKS:
-            axis.set_xticks(_places(curves))
+        first = next(filter(Axes.get_visible, axes[row]))
+        first.set_ylabel(textwrap.fill(f"{quantity} ({unit})" if unit else quantity, WORDS))
+        first.tick_params(labelleft=True)
+        _scale(first, of_row)
+    for column, panel in zip(axes.T, panels):
+        if len(panels) > 1:
+            next(filter(Axes.get_visible, column)).set_title(panel, fontsize=10)
+        last = next(filter(Axes.get_visible, reversed(column)))
+        last.set_xlabel(x_label)
+        last.tick_params(labelbottom=True)
+        _ticks(last, _places(curves))
     _legend(figure, labels, columns)
     return figure
 
 
-def _places(curves: Sequence[Curve]) -> list[int]:
-    return sorted({int(x) for curve in curves for x in curve.x})
+def _places(curves: Sequence[Curve]) -> list[float | str]:
+    """Returns all places on the x axis: numbers from the least to the largest, texts in the order of the curves."""
+    found = dict.fromkeys(x for curve in curves for x in curve.x)
+    return list(found) if isinstance(next(iter(found)), str) else sorted(found)
+
+
+def _ticks(axis: Axes, places: Sequence[float | str]) -> None:
+    """Puts a tick at each place, where they are few and of few digits."""
+    if isinstance(places[0], str) or len(places) > MOST_TICKS:
+        return
+    labels = [f"{place:g}" for place in places]
+    if all(float(label) == place for label, place in zip(labels, places)):
+        axis.set_xticks(places, labels)
+        axis.minorticks_off()
 
 
 def _line(axis: Axes, curve: Curve, place: int) -> None:

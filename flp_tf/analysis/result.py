@@ -20,7 +20,7 @@ from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.summaries import to_image
 
 PNG_DPI = 160
-STATISTICS = ("quantity", "unit", "mean", "standard_error", "lifetimes")
+STATISTICS = ("quantity", "unit", "mean", "standard_error")
 
 
 class Curve(NamedTuple):
@@ -31,7 +31,7 @@ class Curve(NamedTuple):
         quantity: what is measured, such as "error".
         unit: its unit, empty if it has none.
         panel: where or on what it is measured, such as "output layer".
-        x: where the points are `[points]`.
+        x: where the points are `[points]`: numbers, or texts in the order of the axis.
         values: `[lifetimes, points]`.
     """
 
@@ -39,7 +39,7 @@ class Curve(NamedTuple):
     quantity: str
     unit: str
     panel: str
-    x: Sequence[int]
+    x: Sequence[float | str]
     values: np.ndarray
 
     def mean(self) -> np.ndarray:
@@ -68,7 +68,13 @@ class Result(NamedTuple):
 
 
 def save(
-    analysis: str, output: Path, curves: Sequence[Curve], figure: matplotlib.figure.Figure, x_name: str, panel_name: str
+    analysis: str,
+    output: Path,
+    curves: Sequence[Curve],
+    figure: matplotlib.figure.Figure,
+    x_name: str,
+    panel_name: str,
+    counted: str = "lifetimes",
 ) -> Result:
     """Writes the figure, table and TensorBoard events of an analysis.
 
@@ -90,12 +96,13 @@ def save(
         figure: the picture of it.
         x_name: what `Curve.x` is, a column of the CSV.
         panel_name: what `Curve.panel` is, a column of the CSV.
+        counted: what the values of a curve are of, the last column of the CSV: how many there are.
 
     Raises:
         InputError: if the folder cannot be written, or holds files of these names that are others'.
     """
     check_output(analysis, output)
-    columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS]
+    columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, counted]
     rows = [dict(zip(columns, row)) for curve in curves for row in _rows(curve)]
     contents = dict(zip(_paths(analysis, output), (_png(figure), _csv(columns, rows), _events(analysis, figure))))
     for path, content in contents.items():
@@ -155,6 +162,13 @@ def _rows(curve: Curve) -> list[tuple]:
     config = curve.series.config
     shared = (curve.series.label, len(curve.series.runs), config.task, order_name(config), curve.panel)
     return [
-        (*shared, int(x), curve.quantity, curve.unit, float(mean), float(error), len(curve.values))
+        (*shared, _plain(x), curve.quantity, curve.unit, float(mean), float(error), len(curve.values))
         for x, mean, error in zip(curve.x, curve.mean(), curve.standard_error())
     ]
+
+
+def _plain(x: float | str) -> float | str:
+    """Returns a place on the x axis as it is written: whole numbers without a point."""
+    if isinstance(x, str):
+        return x
+    return int(x) if float(x).is_integer() else float(x)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,14 +45,20 @@ class Series(NamedTuple):
         return self.runs[0].task
 
 
-def method_name(config: Config) -> str:
+def method_name(config: Config, ignoring: Collection[str] = ()) -> str:
     """Returns a method's name as the paper writes it, such as `FLP (2)` or `OML (3), first order`.
 
     The text is the method's `label`. Methods with an option `second_order` say which order they have.
+
+    Args:
+        config: of a run.
+        ignoring: options that it does not say.
     """
-    label = METHODS[config.method].label or config.method
+    label = "any method" if "method" in ignoring else METHODS[config.method].label or config.method
     orders = {None: "", True: ", second order", False: ", first order"}
-    return f"{label} ({config.num_plastic_layers}){orders[_second_order(config)]}"
+    depth = "" if "num_plastic_layers" in ignoring else f" ({config.num_plastic_layers})"
+    order = "" if "second_order" in ignoring else orders[_second_order(config)]
+    return label + depth + order
 
 
 def family(method: str) -> str:
@@ -73,12 +79,13 @@ def is_continual(config: Config) -> bool:
     return getattr(config, "continual", False)
 
 
-def in_series(runs: Sequence[Run], analysis: str) -> list[Series]:
+def in_series(runs: Sequence[Run], analysis: str, ignoring: Collection[str] = ()) -> list[Series]:
     """Gathers runs that differ in their seed alone, and labels each series.
 
     Args:
         runs: what to compare.
         analysis: name of the analysis, for errors.
+        ignoring: options in which runs of a series may differ, too.
 
     Raises:
         InputError: if the runs are not of one task.
@@ -91,15 +98,15 @@ def in_series(runs: Sequence[Run], analysis: str) -> list[Series]:
             )
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        groups.setdefault(tuple(sorted(identity(run.config).items())), []).append(run)
+        groups.setdefault(tuple(sorted(identity(run.config, ignoring).items())), []).append(run)
     firsts = [group[0] for group in groups.values()]
-    parts = zip(_labels(firsts), groups.values(), _variants(firsts))
+    parts = zip(_labels(firsts, ignoring), groups.values(), _variants(firsts))
     return [Series(label, tuple(group), variant) for label, group, variant in parts]
 
 
-def identity(config: Config) -> dict[str, Any]:
-    """Returns the options that runs of one series share: all that change what is learned, but the seed."""
-    free = {"seed", "recipe", *config.flags_with("incidental")}
+def identity(config: Config, ignoring: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the options that runs of a series share: all that change what is learned, but the seed and `ignoring`."""
+    free = {"seed", "recipe", *ignoring, *config.flags_with("incidental")}
     # Lists as tuples, which can be keys.
     values = {flag: tuple(value) if isinstance(value, list) else value for flag, value in config.to_dict().items()}
     return {flag: value for flag, value in values.items() if flag not in free}
@@ -110,16 +117,19 @@ def _second_order(config: Config) -> bool | None:
     return getattr(config, "second_order", None)
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[Run], ignoring: Collection[str]) -> list[str]:
     """Returns what tells runs apart: their names, and if need be order, options or folder."""
-    several_orders = len({is_continual(run.config) for run in runs}) > 1
-    names = [method_name(run.config) + f", {order_name(run.config)}" * several_orders for run in runs]
-    return [label + _qualifier(run, [r for r, n in zip(runs, names) if n == label]) for run, label in zip(runs, names)]
+    several_orders = len({is_continual(run.config) for run in runs}) > 1 and "continual" not in ignoring
+    names = [method_name(run.config, ignoring) + f", {order_name(run.config)}" * several_orders for run in runs]
+    return [
+        label + _qualifier(run, [r for r, n in zip(runs, names) if n == label], ignoring)
+        for run, label in zip(runs, names)
+    ]
 
 
-def _qualifier(run: Run, namesakes: Sequence[Run]) -> str:
+def _qualifier(run: Run, namesakes: Sequence[Run], ignoring: Collection[str]) -> str:
     """Returns what tells a run from others of its name, nothing if there are none."""
-    identities = [identity(namesake.config) for namesake in namesakes]
+    identities = [identity(namesake.config, ignoring) for namesake in namesakes]
     flags = dict.fromkeys(flag for found in identities for flag in found)
     different = [flag for flag in flags if len({found.get(flag) for found in identities}) > 1]
     if len(different) > MOST_QUALIFIERS:

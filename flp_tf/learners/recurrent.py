@@ -1,6 +1,8 @@
 """FLP without two phases: feedforward and feedback drive the activities at the same time."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -61,13 +63,18 @@ class RecurrentLearner(FeedbackLearner):
     ):
         super().__init__(network, signal, clamp_output)
         check(RecurrentOptions(sub_steps=sub_steps, activity_start=activity_start))
-        if activity_start == "silence" and sub_steps < network.depth:
+        self.sub_steps = sub_steps
+        self.activity_start = activity_start
+        if sub_steps < self.least_sub_steps:
             raise InputError(
                 f"--sub_steps={sub_steps} are too few for --num_plastic_layers={network.depth}; "
                 f"legal values are {network.depth} or more, or any with --activity_start=forward"
             )
-        self.sub_steps = sub_steps
-        self.activity_start = activity_start
+
+    @property
+    def least_sub_steps(self) -> int:
+        """Sub-steps in which the features reach the output."""
+        return self.network.depth if self.activity_start == "silence" else 1
 
     @classmethod
     def arguments_of(cls, options: Any) -> dict[str, Any]:
@@ -77,12 +84,16 @@ class RecurrentLearner(FeedbackLearner):
 
     def observe(self, state: State, features: tf.Tensor, y: tf.Tensor) -> Observed:
         """Returns what the local rules see: the activities after the last sub-step, and its signal."""
+        return next(itertools.islice(self.settling(state, features, y), self.sub_steps - 1, None))
+
+    def settling(self, state: State, features: tf.Tensor, y: tf.Tensor) -> Iterator[Observed]:
+        """Yields the activities after each sub-step, and its signal, without an end; see `observe`."""
         layers = self.network.head
         activities = self.network.activities(state, features)[1:]
         if self.activity_start == "silence":
             activities = [tf.zeros_like(activity) for activity in activities]
         outputs = activities[-1]
-        for _ in range(self.sub_steps):
+        while True:
             signal = self.signal_of(y, outputs)
             above = {layer.name: activity for layer, activity in zip(layers, activities)}
             settled = []
@@ -92,4 +103,4 @@ class RecurrentLearner(FeedbackLearner):
                 settled.append(self.post_of(layer, outputs, y, signal, dict(above), state))
             activities = settled
             outputs = outputs if self.clamp_output else activities[-1]
-        return Observed([features, *activities], activities, signal)
+            yield Observed([features, *activities], activities, signal)

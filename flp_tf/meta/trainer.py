@@ -33,8 +33,9 @@ class Trainer:
     """The outer loop.
 
     An outer step draws a meta-batch of lifetimes, estimates the gradient of their query
-    loss and applies it. An estimate that is not finite, or of a loss beyond `MOST_LOSS`,
-    is skipped and counted.
+    loss and applies it; some estimators give several of a meta-batch, one after the other.
+    An estimate that is not finite, or of a loss beyond `MOST_LOSS`, is skipped; outer steps
+    with one that was are counted.
 
     Args:
         learner: the learner, with its initial weights.
@@ -84,7 +85,8 @@ class Trainer:
         self.lengths = Lengths(task, outer, self.steps, seed)
         for of_length in self.lengths.tasks.values():
             check_size(of_length, self.lifetimes_per_replica)
-        self.optimizers = Optimizers(learner.groups(), outer, self.steps)
+        updates = sum(count * estimator.updates(self.lengths.tasks[length]) for count, length in self.ahead(0))
+        self.optimizers = Optimizers(learner.groups(), outer, updates)
         self.average = Average(learner.trainable, outer.average) if outer.average else None
         self.apply_seconds = 0.0
         estimator.build(learner, task, self.lifetimes_per_replica)
@@ -155,20 +157,18 @@ class Trainer:
         """Takes one outer step.
 
         Returns:
-            `loss`, `error`, `skipped` and, by group, `gradient_norm/GROUP`.
+            `loss`, `error` and, by group, `gradient_norm/GROUP`, means over the updates; and
+            `skipped`, 1 if one of them was skipped.
 
         Raises:
-            Diverged: after `--max_skipped` skipped steps in a row.
+            Diverged: after `--max_skipped` outer steps in a row in which an update was skipped.
         """
-        step = self.step
-        metrics, gradients = self._estimate(step)(tf.constant(step * self.outer.meta_batch))
-        metrics = {name: float(value) for name, value in metrics.items()}
-        sound = all(math.isfinite(value) for value in metrics.values()) and metrics["loss"] <= MOST_LOSS
-        began = time.monotonic()
-        if sound:
-            self._apply(gradients)
-        self.apply_seconds = time.monotonic() - began
-        metrics["skipped"] = float(not sound)
+        step, self.apply_seconds = self.step, 0.0
+        estimate, first = self._estimate(step), tf.constant(step * self.outer.meta_batch)
+        updates = [self._update(estimate, first) for _ in range(self.estimator.updates(self.lengths.task(step)))]
+        metrics = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
+        metrics["skipped"] = float(metrics["skipped"] > 0)
+        sound = not metrics["skipped"]
         self._counters["skipped"].assign_add(int(not sound))
         self._counters["skipped_in_a_row"].assign(0 if sound else self._count("skipped_in_a_row") + 1)
         self._counters["steps"].assign_add(1)
@@ -178,6 +178,22 @@ class Trainer:
                 f"the last was at lifetime {self.episodes}"
             )
         return metrics
+
+    def _update(self, estimate: Callable, first: tf.Tensor) -> dict[str, float]:
+        """Changes the weights by one estimate, unless that is not sound; returns its metrics.
+
+        Args:
+            estimate: from `_estimate`.
+            first: number of the meta-batch's first lifetime.
+        """
+        metrics, gradients = estimate(first)
+        metrics = {name: float(value) for name, value in metrics.items()}
+        sound = all(math.isfinite(value) for value in metrics.values()) and metrics["loss"] <= MOST_LOSS
+        began = time.monotonic()
+        if sound:
+            self._apply(gradients)
+        self.apply_seconds += time.monotonic() - began
+        return metrics | {"skipped": float(not sound)}
 
     def _count(self, name: str) -> int:
         return int(self._counters[name].numpy())

@@ -3,13 +3,15 @@
 import io
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import keras
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api as hparams
 
 from flp_tf.meta.evaluation import Evaluation, lifetimes_at_once
@@ -22,6 +24,24 @@ from flp_tf.tasks import Task
 SUFFIX = ".flp_tf"
 # Bytes that a file of records has around each of them.
 FRAME = 16
+# Of the scalar of the time spent in outer steps.
+MINUTES = "outer/minutes"
+
+
+class Scalar(NamedTuple):
+    """What was logged of a scalar.
+
+    Attributes:
+        lifetimes: of meta-training, increasing.
+        values: at each of them.
+    """
+
+    lifetimes: tuple[int, ...]
+    values: tuple[float, ...]
+
+    def at(self, lifetimes: Sequence[int]) -> np.ndarray:
+        """Returns the values at some lifetimes, in between on straight lines."""
+        return np.interp(lifetimes, self.lifetimes, self.values)
 
 
 class Summaries:
@@ -109,6 +129,7 @@ class Summaries:
                 tf.summary.scalar(name, total / count if count else np.nan)
                 sums.assign([0.0, 0.0])
             tf.summary.scalar("outer/skipped_steps", self.trainer.skipped)
+            tf.summary.scalar(MINUTES, self.trainer.seconds / 60)
             # The median leaves compilation out.
             if self.seconds:
                 speed = self.config.meta_batch / float(np.median(self.seconds))
@@ -202,6 +223,18 @@ def to_image(figure: matplotlib.figure.Figure) -> tf.Tensor:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=100)
     return tf.image.decode_png(png.getvalue(), channels=4)[None]
+
+
+def read_scalars(folder: Path) -> dict[str, Scalar]:
+    """Returns the scalars in the event files of a run by tag; none, if there are no files."""
+    accumulator = EventAccumulator(str(folder), {"tensors": 0})
+    accumulator.Reload()
+    found = {}
+    for tag in accumulator.Tags()["tensors"]:
+        values = {event.step: tf.make_ndarray(event.tensor_proto) for event in accumulator.Tensors(tag)}
+        if all(value.shape == () and value.dtype.kind == "f" for value in values.values()):
+            found[tag] = Scalar(tuple(values), tuple(map(float, values.values())))
+    return found
 
 
 def purge(folder: Path, last: int) -> None:

@@ -50,6 +50,18 @@ class Estimator(abc.ABC):
         """The state that is kept between outer steps, by name; checkpoints have it."""
         return {}
 
+    def updates(self, task: Task) -> int:
+        """Returns how often the weights change on a meta-batch of lifetimes: once.
+
+        Where it is more, `estimate` is called that often with the same episode and seed, and each
+        estimate is applied before the next call.
+
+        Args:
+            task: of the lifetimes.
+        """
+        del task
+        return 1
+
     @abc.abstractmethod
     def estimate(self, learner: Learner, task: Task, episode: Episode, seed: tf.Tensor) -> Estimate:
         """Returns the estimate of a meta-batch; called inside `tf.function`.
@@ -88,6 +100,17 @@ def outer_loss(
         encode: see `lifetime.run`.
     """
     state = lifetime.run(learner, episode, segment_length=segment_length, encode=encode).state
+    return query_loss(learner, task, episode, state, encode)
+
+
+def query_loss(
+    learner: Learner,
+    task: Task,
+    episode: Episode,
+    state: Any,
+    encode: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns loss, with the learner's penalty, and error of the query in a state; see `outer_loss`."""
     outputs = lifetime.query(learner, state, episode, encode)
     loss = tf.reduce_mean(task.loss(outputs, episode.query_y))
     error = tf.reduce_mean(task.error(outputs, episode.query_y))

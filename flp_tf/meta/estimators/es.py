@@ -60,7 +60,9 @@ class EvolutionStrategies(Estimator):
         """
         del learner, task, lifetimes
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            raise InputError("--estimator=es does not go with --distribution over several devices; legal is none")
+            raise InputError(
+                "--distribution over several devices does not go with estimators that perturb weights; legal is none"
+            )
 
     def estimate(self, learner: Learner, task: Task, episode: Episode, seed: tf.Tensor) -> Estimate:
         """Returns loss and error, both means over the perturbed weights, and the gradient; see `Estimator.estimate`."""
@@ -71,10 +73,10 @@ class EvolutionStrategies(Estimator):
         def pair(i: tf.Tensor, loss: tf.Tensor, error: tf.Tensor, gradients: Weights) -> tuple:
             direction = _directions(weights, tf.random.fold_in(seed, i, alg="philox"))
             found = []
-            for sign in (1.0, -1.0):
+            for side, sign in enumerate((1.0, -1.0)):
                 _assign(weights, kept, direction, sign * self.perturbation)
-                # Without a gradient a plain lifetime keeps its state alone.
-                found.append(outer_loss(learner, task, episode, lifetime.PLAIN))
+                found.append(self._play(learner, task, episode, i, side))
+            direction = self._credited(i, direction)
             slope = (found[0][0] - found[1][0]) / (2 * self.perturbation)
             gradients = tf.nest.map_structure(
                 lambda total, e: total + tf.cast(slope, e.dtype) * e, gradients, direction
@@ -87,6 +89,19 @@ class EvolutionStrategies(Estimator):
         _assign(weights, kept, kept, 0.0)
         mean = tf.nest.map_structure(lambda total: total / self.pairs, gradients)
         return Estimate(loss / (2 * self.pairs), error / (2 * self.pairs), mean)
+
+    def _play(
+        self, learner: Learner, task: Task, episode: Episode, i: tf.Tensor, side: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns loss and error at the present weights: those of pair `i`, with plus (side 0) or minus (1)."""
+        del i, side
+        # Without a gradient a plain lifetime keeps its state alone.
+        return outer_loss(learner, task, episode, lifetime.PLAIN)
+
+    def _credited(self, i: tf.Tensor, direction: Weights) -> Weights:
+        """Returns what the difference of the losses of pair `i` is due to: its direction."""
+        del i
+        return direction
 
 
 def _directions(weights: Weights, seed: tf.Tensor) -> dict[str, dict[str, tf.Tensor]]:
