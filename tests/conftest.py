@@ -49,6 +49,13 @@ def float64(monkeypatch):
 
 
 @pytest.fixture
+def eager():
+    """Runs the functions of a test eagerly; see `helpers.eagerly`. What a graph or XLA makes of them, others test."""
+    with helpers.eagerly():
+        yield
+
+
+@pytest.fixture
 def bare(monkeypatch):
     """Makes the runs of a test bare ones; see `commands.make_bare`."""
     commands.make_bare(monkeypatch)

@@ -1,7 +1,8 @@
 """What tests share: small learners with random weights, random episodes, ways to run."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -130,6 +131,16 @@ def random_episode(
 def in_mode(function: Callable, mode: str) -> Callable:
     """Returns a function as one of `MODES`: eager, as a graph, or compiled by XLA."""
     return function if mode == "eager" else tf.function(function, autograph=False, jit_compile=mode == "xla")
+
+
+@contextlib.contextmanager
+def eagerly() -> Iterator[None]:
+    """A context in which functions run as they are written: tracing takes most of the time of a few tiny steps."""
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def weights_by_layer(learner: Learner) -> list[dict[str, Any]]:

@@ -43,12 +43,7 @@ PARTS = {
 PAIRS = [pair for pair in itertools.combinations(PARTS, 2) if pair != ("plastic", "cascade")]
 
 
-@pytest.fixture(autouse=True)
-def eager():
-    """Runs functions eagerly: for a few steps of small networks compiling takes longest."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 def make_trainer(**flags):

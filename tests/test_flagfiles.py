@@ -7,7 +7,6 @@ from pathlib import Path
 import commands
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from flp_tf import learners
 from flp_tf.commandline import read
@@ -65,14 +64,6 @@ def name_of(value) -> str | None:
 def image_cache(tmp_path_factory) -> Path:
     """Where decoded images are kept from one flagfile to the next."""
     return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def eager():
-    """Outer steps without tracing, which would take most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def method_of(config: Config) -> str:

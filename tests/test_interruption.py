@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_every_signal_saves(number, monkeypatch, tmp_path):
+def test_every_signal_saves(number, eager, monkeypatch, tmp_path):
     assert {"SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"} == {number.name for number in SIGNALS}
     outer_step, before = Trainer.outer_step, [signal.getsignal(number) for number in SIGNALS]
 
@@ -29,13 +29,13 @@ def test_every_signal_saves(number, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Trainer, "outer_step", signalled)
     with pytest.raises(SystemExit) as stopped:
-        commands.run(*TINY, "--checkpoint_minutes=60", "--eval_every=6", f"--logdir={tmp_path}")
+        commands.run(*TINY, "--checkpoint_minutes=60", "--eval_every=6", "--lifetime=2", f"--logdir={tmp_path}")
     assert stopped.value.code == 128 + number
     assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["ckpt-3.npz"]
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_a_hang_up_that_is_ignored_stays_so(bare, monkeypatch, tmp_path):
+def test_a_hang_up_that_is_ignored_stays_so(bare, eager, monkeypatch, tmp_path):
     """As under `nohup`."""
     outer_step, before = Trainer.outer_step, signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
@@ -45,7 +45,7 @@ def test_a_hang_up_that_is_ignored_stays_so(bare, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Trainer, "outer_step", signalled)
     try:
-        commands.run(*TINY, f"--logdir={tmp_path}")
+        commands.run(*TINY, "--lifetime=2", f"--logdir={tmp_path}")
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (tmp_path / "result.json").exists()
@@ -69,7 +69,7 @@ def test_outside_of_the_main_thread_signals_are_left_alone(finished_run, bare, t
     assert runs[0].result()["meta_test"] == json.loads((finished_run.path / "result.json").read_text())["meta_test"]
 
 
-def test_a_task_that_cannot_draw_is_trained_all_the_same(monkeypatch, tmp_path, capsys):
+def test_a_task_that_cannot_draw_is_trained_all_the_same(eager, monkeypatch, tmp_path, capsys):
     """At three evaluations: it has no picture, it fails, it is not asked again."""
     calls = []
 
@@ -80,13 +80,13 @@ def test_a_task_that_cannot_draw_is_trained_all_the_same(monkeypatch, tmp_path, 
 
     monkeypatch.setattr(Sine, "draw", draw)
     monkeypatch.setattr(training, "export", lambda *_: None)
-    commands.run(*TINY, "--eval_every=2", f"--logdir={tmp_path}")
+    commands.run(*TINY, "--eval_every=2", "--lifetime=2", f"--logdir={tmp_path}")
     assert (tmp_path / "result.json").exists() and len(calls) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "flp_tf: " in line)
     assert "--task=sine cannot draw its episodes (KeyError: 'no such color')" in line
 
 
-def test_interruption_of_the_last_step_leaves_before_the_meta_test(bare, monkeypatch, tmp_path):
+def test_interruption_of_the_last_step_leaves_before_the_meta_test(bare, eager, monkeypatch, tmp_path):
     outer_step = Trainer.outer_step
 
     def interrupted(trainer):
@@ -96,10 +96,10 @@ def test_interruption_of_the_last_step_leaves_before_the_meta_test(bare, monkeyp
 
     monkeypatch.setattr(Trainer, "outer_step", interrupted)
     with pytest.raises(SystemExit) as stopped:
-        commands.run(*TINY, f"--logdir={tmp_path / 'run'}")
+        commands.run(*TINY, "--lifetime=2", f"--logdir={tmp_path / 'run'}")
     assert stopped.value.code == 128 + signal.SIGINT
     assert not (tmp_path / "run" / "result.json").exists()
-    commands.run(*TINY, f"--logdir={tmp_path / 'run'}")
+    commands.run(*TINY, "--lifetime=2", f"--logdir={tmp_path / 'run'}")
     assert (tmp_path / "run" / "result.json").exists()
 
 
