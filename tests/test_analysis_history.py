@@ -36,8 +36,10 @@ def analyze(runs, output, **options):
 def polynomial(tmp_path_factory):
     """Two seeds of a tiny run with a polynomial rule."""
     paths = [tmp_path_factory.mktemp("polynomial") / f"run{seed}" for seed in (0, 1)]
-    for seed, path in enumerate(paths):
-        commands.run(*commands.TINY, "--rule=polynomial", f"--seed={seed}", f"--logdir={path}")
+    with pytest.MonkeyPatch.context() as patch:
+        commands.make_bare(patch)
+        for seed, path in enumerate(paths):
+            commands.run(*commands.TINY, "--rule=polynomial", f"--seed={seed}", f"--logdir={path}")
     return [flp_tf.load(path) for path in paths]
 
 

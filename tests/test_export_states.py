@@ -72,13 +72,24 @@ def flp():
     return learners.build(config, task), task.sample(3, 0, 1, "test")
 
 
+@pytest.fixture(scope="module")
+def plain_and_episode():
+    """FLP that learns within a lifetime, and an episode; to be read only."""
+    return flp()
+
+
 @pytest.mark.parametrize("form", FORMS)
-def test_any_form_of_a_state_is_exported(form, tmp_path):
+def test_names_of_any_form_of_a_state(form, plain_and_episode):
+    make, names = FORMS[form]
+    assert sorted(Functions(Formed(plain_and_episode[0], make)).state) == sorted(names)
+
+
+@pytest.mark.parametrize("form", ["tuple in a list", "self and outputs", "words of Python", "beyond ASCII"])
+def test_any_form_of_a_state_is_exported(form, plain_and_episode, tmp_path):
     """What the SavedModel and the LiteRT file predict after a lifetime is what FLP does, with its own names."""
     make, names = FORMS[form]
-    plain, episode = flp()
+    plain, episode = plain_and_episode
     learner = Formed(plain, make)
-    assert sorted(Functions(learner).state) == sorted(names)
     state = plain.initial_state(tf.zeros([1, 2], tf.int32))
     export(learner, tmp_path / "export")
     model = tf.saved_model.load(str(tmp_path / "export"))

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import flp_tf
 from flp_tf.meta.trainer import Trainer
+from flp_tf.runs import training
 
 pytestmark = pytest.mark.slow
 
@@ -42,22 +43,29 @@ def test_a_finished_run_goes_on_with_more_lifetimes(run_copy, bare, tmp_path, mo
     assert json.loads((run_copy / "config.json").read_text())["episodes"] == 9
 
 
+SCHEDULE, CURRICULUM = {"schedule": "cosine"}, {"curriculum": "50%:50%"}
+RATES, LENGTHS = "rates (--schedule=cosine)", "lengths (--curriculum=50%:50%)"
+
+
 @pytest.mark.parametrize(
-    "flags, said",
+    "options, said",
     [
-        ([], "rates and lengths stay as they are"),
-        (["--schedule=cosine"], "rates (--schedule=cosine) are from here on those of a run of as many"),
-        (
-            ["--schedule=cosine", "--curriculum=50%:50%"],
-            "rates (--schedule=cosine) and lengths (--curriculum=50%:50%) are from here on those of a run of as many",
-        ),
+        ({"curriculum": "4:2"}, "rates and lengths stay as they are"),
+        (SCHEDULE, f"{RATES} are from here on those of a run of as many"),
+        (SCHEDULE | CURRICULUM, f"{RATES} and {LENGTHS} are from here on those of a run of as many"),
     ],
 )
-def test_what_is_another_in_a_longer_run_is_said(flags, said, bare, tmp_path, capsys):
+def test_the_course_of_a_longer_run(options, said):
+    assert training.course(flp_tf.configure(recipe="paper", episodes=8, lifetime=8, **options)) == said
+
+
+def test_what_is_another_in_a_longer_run_is_said(bare, tmp_path, capsys):
     for episodes in (4, 8):
-        commands.run(*TINY, *flags, f"--episodes={episodes}", f"--logdir={tmp_path}")
-    assert f"It goes on to 8 lifetimes; {said}.\n" in capsys.readouterr().out
-    commands.run(*TINY, *flags, "--episodes=8", f"--logdir={tmp_path}")
+        commands.run(*TINY, "--schedule=cosine", f"--episodes={episodes}", f"--logdir={tmp_path}")
+    assert (
+        f"It goes on to 8 lifetimes; {RATES} are from here on those of a run of as many.\n" in capsys.readouterr().out
+    )
+    commands.run(*TINY, "--schedule=cosine", "--episodes=8", f"--logdir={tmp_path}")
     assert "It goes on to" not in capsys.readouterr().out
     events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
     texts = {event.step: tf.make_ndarray(event.tensor_proto).item().decode() for event in events.Tensors("run")}

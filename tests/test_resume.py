@@ -111,7 +111,7 @@ def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(tmp_path
     # What a process killed in the middle of an event and of a checkpoint leaves.
     events = max(disturbed.glob("events*"), key=lambda file: file.stat().st_mtime)
     events.write_bytes(events.read_bytes() + b"\x10\0\0")
-    (disturbed / "checkpoints" / ".ckpt-9.npz.0123456789abcdef.partial").write_bytes(b"half")
+    (disturbed / "checkpoints" / ".ckpt-9.npz.flp_tf-0123456789abcdef.partial").write_bytes(b"half")
     commands.run(*LONG, f"--logdir={disturbed}")
     assert scalars(disturbed) == scalars(whole)
     assert list(losses(whole)) == list(range(1, 51))

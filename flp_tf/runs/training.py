@@ -159,7 +159,7 @@ def train(
     if restored and progress:
         print(f"Continuing {directory.path} after {trainer.episodes} lifetimes.", flush=True)
         if longer:
-            print(f"It goes on to {config.episodes} lifetimes; {_course(config)}.", flush=True)
+            print(f"It goes on to {config.episodes} lifetimes; {course(config)}.", flush=True)
     summaries.open(restored, longer)
     if chief:
         directory.record(config, restored)
@@ -198,7 +198,7 @@ def train(
         raise _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
 
 
-def _course(config: Config) -> str:
+def course(config: Config) -> str:
     """Returns what is another in a run that goes on to more lifetimes, because its course spans all of them."""
     of_all = {f"rates (--schedule={config.schedule})": config.schedule != "constant"}
     of_all[f"lengths (--curriculum={config.curriculum})"] = any(
