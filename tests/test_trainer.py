@@ -1,5 +1,7 @@
 """The trainer: what it trains, keeps and compiles, and what it refuses."""
 
+import gc
+
 import helpers
 import numpy as np
 import pytest
@@ -132,6 +134,16 @@ def test_curriculum_frees_what_is_over(monkeypatch):
         held.append(sorted(trainer._compiled))
     assert seen == [2, 3, 6]
     assert held == [[2], [2, 3], [2], [6], [6]]
+
+
+def test_graphs_of_a_phase_go_with_it():
+    """Also those that TensorFlow registers for the gradient of a lifetime."""
+    trainer, alive = make_trainer(build_learner(), curriculum="2:1,3:1,4:1,5:1", episodes=5), []
+    for _ in range(5):
+        trainer.outer_step()
+        gc.collect()
+        alive.append(sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects()))
+    assert len({*alive[1:]}) == 1, alive
 
 
 def test_curriculum_that_does_not_fit_the_task_is_refused():

@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+# The only place where TensorFlow keeps the gradients of traced custom gradients.
+from tensorflow.python.framework import ops
+
 from flp_tf import lifetime
 from flp_tf.learners.base import Learner
 from flp_tf.meta.estimators.base import Estimate, Estimator, weights_of
@@ -36,6 +39,30 @@ def compiled_estimate(estimator: Estimator, learner: Learner, task: Task, jit_co
     from_features = getattr(estimator, "estimate_from_features", None)
     apart = jit_compile and from_features is not None and learner.network.convolutional_trunk
     return _few_by_few(_trunk_apart(from_features, learner, task, whole) if apart else whole)
+
+
+def freed_with_its_graphs(function: Callable) -> Callable:
+    """Returns a function, compiled, whose graphs go when it goes.
+
+    TensorFlow registers the gradient of every `tf.custom_gradient` that is traced, and with it
+    the graph, for as long as the process lives. A function that takes its own gradients does
+    not need them once it is traced.
+
+    Args:
+        function: of tensors. Nobody takes gradients of its outputs.
+    """
+    compiled = tf.function(function, autograph=False)
+
+    def call(*arguments: tf.Tensor):
+        before = set(ops.gradient_registry.list())
+        try:
+            return compiled(*arguments)
+        finally:
+            for name in set(ops.gradient_registry.list()) - before:
+                if name.startswith("CustomGradient-"):
+                    del ops.gradient_registry._registry[name]
+
+    return call
 
 
 def _few_by_few(single: Compiled) -> Compiled:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from flp_tf.errors import InputError
 from flp_tf.learners.base import Learner
 from flp_tf.meta.averaging import Average
-from flp_tf.meta.devices import compiled_estimate
+from flp_tf.meta.devices import compiled_estimate, freed_with_its_graphs
 from flp_tf.meta.estimators import Estimator
 from flp_tf.meta.lengths import Lengths
 from flp_tf.meta.optimizers import Optimizers
@@ -234,7 +234,7 @@ class Trainer:
             return {"loss": loss, "error": error, **norms}, gradients
 
         # A partial function is another one every time; see `compiled_estimate`.
-        return tf.function(functools.partial(self._on_replicas, on_replica), autograph=False)
+        return freed_with_its_graphs(functools.partial(self._on_replicas, on_replica))
 
     def _on_replicas(self, on_replica: Callable, index: tf.Tensor):
         """Runs a function that returns metrics and gradients on every replica; returns the metrics of one."""
