@@ -293,10 +293,10 @@ def test_a_message_is_one_line_of_bounded_length():
 
 
 def test_a_lack_of_memory_is_one_line(monkeypatch):
-    def hungry(line):
+    def out_of_memory(line):
         raise MemoryError
 
-    monkeypatch.setitem(sys.modules["flp_tf.commands"].MODES, "train", hungry)
+    monkeypatch.setitem(sys.modules["flp_tf.commands"].MODES, "train", out_of_memory)
     stderr = io.StringIO()
     with pytest.raises(SystemExit) as end:
         commands.run()

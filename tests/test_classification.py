@@ -106,7 +106,7 @@ def test_classes_and_drawings_are_drawn_evenly():
         assert np.abs(counts / 2700 - 1 / kinds).max() < 5 * np.sqrt(1 / kinds / 2700)
 
 
-def test_same_seed_same_lifetimes_however_they_are_dealt_and_compiled():
+def test_same_seed_same_lifetimes_in_any_batches_and_compiled_or_not():
     task = make(rotations=True)
     together = sample(task, index=5, count=4)
     for jit_compile in (False, True):

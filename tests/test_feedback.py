@@ -159,7 +159,7 @@ def test_own_rule_of_a_feedback_kernel_is_meta_learned():
 
 @pytest.mark.parametrize("feedback", ["plastic", "cascade"])
 def test_maps_and_copies(feedback):
-    """A plastic convolution hears such feedback as a dense layer of as many units; copies have the same weights."""
+    """A plastic convolution gets the same feedback as a dense layer of as many units; copies have the same weights."""
     learner = build_learner(CLASSIFICATION._replace(input_shape=(4, 4, 1)), feedback=feedback, network="c2")
     twin = copy.deepcopy(learner.network)
     assert_close(to_numpy(named_variables(twin)), to_numpy(named_variables(learner.network)), tolerance=0)

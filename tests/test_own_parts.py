@@ -1,4 +1,4 @@
-"""Parts as a user writes them: weights in learners and rules, pathways with a state or ears for the layers above."""
+"""Parts as a user writes them: weights in learners and rules, pathways with a state or input from layers above."""
 
 import itertools
 
@@ -221,7 +221,7 @@ class FromAbove(Pathway):
 
 
 def test_pathway_from_the_layers_above(float64):
-    """Every layer hears the post-feedback activities of all layers above it: against a loop in NumPy."""
+    """Every layer gets the post-feedback activities of all layers above it: against a loop in NumPy."""
     FEEDBACK.register("above")(FromAbove)
     learner = build_learner(feedback="above", num_plastic_layers=3)
     head = learner.network.head

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_close, build_learner, random_episode
+from helpers import assert_close, build_learner, in_mode, random_episode
 from plain_loop import gradients, run_in_engine, run_in_python, subclass
 
 from flp_tf import lifetime
+from flp_tf.errors import ContractError
 from flp_tf.learners import FeedbackLearner
 
 STEPS = 7
@@ -117,3 +118,33 @@ def test_states_of_another_form(kind, float64):
     )
     with pytest.raises((TypeError, ValueError), match="learn was given a state|structure"):
         lifetime.run(learner, random_episode(), segment_length=3)
+
+
+@pytest.mark.parametrize("mode", ["eager", "graph"])
+def test_a_tensor_that_was_computed_outside_is_refused(mode, float64):
+    """Its gradient would be lost. A constant has none, and is allowed."""
+    scale = tf.Variable(0.5, dtype=tf.float64)
+
+    used, episode = [], random_episode()
+    learner = learner_that(lambda self, state, x, y: FeedbackLearner.learn(self, state, x * used[-1], y))
+
+    def slope(tensor_of):
+        with tf.GradientTape() as tape:
+            used.append(tensor_of())
+            state = lifetime.run(learner, episode, segment_length=3).state
+            total = tf.add_n([tf.reduce_sum(part) for part in tf.nest.flatten(state)])
+        return tape.gradient(total, scale)
+
+    def run(tensor_of):
+        return in_mode(lambda: slope(tensor_of), mode)()
+
+    with pytest.raises(ContractError, match="^learn uses a tensor that was computed outside of it"):
+        run(lambda: tf.exp(scale))
+    fixed = tf.constant(0.5, tf.float64)
+    assert run(lambda: fixed) is None and run(lambda: tf.constant(0.5, tf.float64)) is None
+
+
+def test_a_part_of_a_state_that_is_no_tensor_is_named(float64):
+    learner = learner_that(lambda self, state, features, y: state)
+    with pytest.raises(ContractError, match="the state of a lifetime has None in it, which is no tensor"):
+        lifetime.run(learner, random_episode(), state={"layer": {"kernel": None}})

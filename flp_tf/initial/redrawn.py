@@ -11,7 +11,7 @@ from flp_tf.initial.base import Initial
 class RedrawnInitial(Initial):
     """`W_0 = sqrt(2 / in) * noise`, drawn anew for every lifetime: He-normal, with nothing meta-learned.
 
-    The slow kernel has no effect, but without seeds, where it is `W_0`. The published
+    Where there are seeds, the slow kernel has no effect; without seeds it is `W_0`. The published
     gradient baselines do so with the output layer of Omniglot's networks, in every episode
     of meta-training (`--redraw_output`); here it holds for meta-test, too.
     """

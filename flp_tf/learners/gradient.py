@@ -41,6 +41,9 @@ class GradientLearner(Learner):
     paper's baseline, one fixed number for OML. Where biases are plastic, `b_l -= eta_l' *
     dLoss/db_l` with rates of their own.
 
+    The loss is that of `predict` at the state that `learn` is given. A subclass that keeps more
+    in its state, such as a velocity, keeps it beside the layers: `{**state, "velocity": ...}`.
+
     Args:
         network: trunk and plastic head, without feedback.
         inner_loss: `inner_loss(outputs, y)`, one number per lifetime.

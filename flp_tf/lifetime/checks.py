@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from flp_tf.errors import ContractError
 from flp_tf.learners.base import Learner
-from flp_tf.lifetime.loop import specs
+from flp_tf.lifetime.loop import as_tensors, specs
 from flp_tf.lifetime.pure import PureStep, pure, references
 from flp_tf.tasks.base import Episode, Task
 
@@ -25,7 +25,7 @@ def check_contracts(learner: Learner, task: Task) -> None:
         ContractError: if the task returns an episode of other shapes than it declares; if
             anything is drawn otherwise than from the seeds; if a step is not pure, or
             changes the form of the state; if a state has no leading axis of lifetimes; or
-            if the learner computes with a weight that is none of `Learner.variables`,
+            if the learner computes with a weight that `Learner.variables` does not have,
             which would neither be trained nor saved.
     """
 
@@ -56,7 +56,7 @@ def check_contracts(learner: Learner, task: Task) -> None:
 
 def _state(learner: Learner, episode: Episode) -> Any:
     """Returns the initial state; raises ContractError for a tensor of it without an axis of lifetimes."""
-    state = tf.nest.map_structure(tf.convert_to_tensor, learner.initial_state(episode.seed))
+    state = as_tensors(learner.initial_state(episode.seed), f"the state that {_name(learner)}.initial_state returns")
     for part in tf.nest.flatten(state):
         if part.shape.rank == 0 or not part.shape[:1].is_compatible_with([LIFETIMES]):
             raise ContractError(

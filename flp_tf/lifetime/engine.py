@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from flp_tf.errors import InputError
 from flp_tf.learners.base import Learner
-from flp_tf.lifetime.loop import arrays_like, run_steps, specs, stack
+from flp_tf.lifetime.loop import arrays_like, as_tensors, run_steps, specs, stack
 from flp_tf.lifetime.pure import PureStep
 from flp_tf.lifetime.segments import run_in_segments
 from flp_tf.tasks.base import Episode
@@ -69,16 +69,16 @@ def run(
         The final state, and the traces.
 
     Raises:
-        InputError: if support data and targets do not fit each other, or `segment_length` is none.
+        InputError: if support data and targets do not fit each other, or `segment_length` is below `PLAIN`.
         ContractError: if `learn` returns a state of other structure, shapes or types than
-            it was given, or is no pure function: if it assigns a variable, or draws random
-            numbers without a seed from its arguments.
+            it was given, or is no pure function: if it assigns a variable, draws random numbers without
+            a seed from its arguments, or uses a tensor that was computed outside of it.
     """
     support_x, support_y = (_tensor(part, learner) for part in episode[:2])
     _check(support_x, support_y, segment_length)
     if state is None:
         state = learner.initial_state(_seeds(episode, support_x.shape[1]))
-    state = tf.nest.map_structure(tf.convert_to_tensor, state)
+    state = as_tensors(state, "the state of a lifetime")
     steps = support_x.shape[0]
     if encode is not None or trace is not None or hoists_trunk(learner, support_x):
         inputs, encode = (encode or learner.encode)(support_x), tf.identity

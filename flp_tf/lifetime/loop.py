@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from flp_tf.errors import ContractError
+
 
 def run_steps(
     learn: Callable, state: Any, inputs: tf.Tensor, targets: tf.Tensor, record: Callable, arrays: Any
@@ -44,6 +46,26 @@ def counted_while(condition: Callable, body: Callable, start: tuple, iterations:
 def specs(structure: Any) -> Any:
     """Returns the shapes and types of a structure of tensors."""
     return tf.nest.map_structure(lambda part: tf.TensorSpec(part.shape, part.dtype), structure)
+
+
+def as_tensors(state: Any, of: str) -> Any:
+    """Returns a state with tensors in place of arrays and numbers.
+
+    Args:
+        state: any nest.
+        of: what returned it, for the message.
+
+    Raises:
+        ContractError: if a part is none that a tensor can be made of.
+    """
+
+    def tensor(part):
+        try:
+            return tf.convert_to_tensor(part)
+        except (TypeError, ValueError):
+            raise ContractError(f"{of} has {part!r} in it, which is no tensor; leave it out, or put a number") from None
+
+    return tf.nest.map_structure(tensor, state)
 
 
 def arrays_like(structure: Any, size: int) -> Any:

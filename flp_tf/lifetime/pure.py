@@ -5,7 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
-# The only list of which operations have side effects or a hidden state.
+# The only place that says whether a tape watches a tensor, and the only list of which
+# operations have side effects or a hidden state.
+from tensorflow.python.eager import record
 from tensorflow.python.framework import op_def_registry
 
 from flp_tf.errors import ContractError
@@ -76,7 +78,8 @@ def pure(function: Callable, name: str, *example: Any) -> tuple[Callable, Any]:
         *example: tensors, or their shapes and types, in the structure of its arguments.
 
     Raises:
-        ContractError: if two calls of the function could differ.
+        ContractError: if two calls of the function could differ, or it uses a tensor that
+            was computed outside of it from what may have gradients.
     """
     compiled = tf.function(function, autograph=False)
     concrete = compiled.get_concrete_function(*specs(example))
@@ -88,7 +91,22 @@ def pure(function: Callable, name: str, *example: Any) -> tuple[Callable, Any]:
             "from the seed that is given or that initial_state puts in the state, and return what changes as part of "
             "the state"
         )
+    if any(_has_history(tensor) for tensor, _ in concrete.graph.captures if tensor.dtype.is_floating):
+        raise ContractError(
+            f"{name} uses a tensor that was computed outside of it and is none of its arguments, so that no gradient "
+            f"would reach what it was computed from; compute it within {name}, or put it in the state"
+        )
     return compiled, concrete
+
+
+def _has_history(tensor: tf.Tensor) -> bool:
+    """Returns whether a tensor may have gradients: one that a graph computes, or that a tape watches."""
+    while tf.is_symbolic_tensor(tensor):
+        outside = {id(inner): outer for outer, inner in getattr(tensor.graph, "captures", ())}
+        if id(tensor) not in outside:
+            return tensor.op.type != "Const"
+        tensor = outside[id(tensor)]
+    return record.should_record_backprop([tensor])
 
 
 def references(variable: tf.Variable) -> set:

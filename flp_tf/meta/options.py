@@ -18,7 +18,7 @@ MOST_EPISODES = 10_000_000
 
 @dataclasses.dataclass(frozen=True)
 class OuterOptions(OptimizerOptions):
-    """Options of meta-training (paper, section 4.1), but for the rates."""
+    """Options of meta-training (paper, section 4.1), without the rates."""
 
     episodes: int = option(
         20_000, "Lifetimes of meta-training; a larger number goes on.", least=1, most=MOST_EPISODES, extensible=True

@@ -60,8 +60,8 @@ class Checkpoints:
 
     Args:
         directory: folder of the checkpoints.
-        variables: everything to keep, by name. If all are a learner's, those of the outer
-            loop that a file holds, too, are passed over.
+        variables: everything to keep, by name. If all of them are a learner's, a file may
+            hold variables of the outer loop besides, which are not read.
         keep: how many checkpoints to keep.
         flag: the flag that names the run, for messages.
     """

@@ -3,7 +3,7 @@
 A configuration consists of sections, each with an options dataclass. The sections of
 `ROOTS` and those that a chosen component `uses` are slots: a registry's flag chooses the
 component, and the component brings its options. Those of `FIXED` are the same in all runs,
-but for the rates of the outer loop: there is one for each group of weights that a chosen
+except for the rates of the outer loop: there is one for each group of weights that a chosen
 component has.
 """
 
