@@ -174,6 +174,25 @@ def test_the_folder_of_another_run_gets_no_results(name, run_copy, tmp_path, not
     assert contents(other) == before
 
 
+@pytest.mark.parametrize("place", ["export", "export/new"])
+@pytest.mark.parametrize("exported", [True, False])
+@pytest.mark.parametrize("name", ["evaluation.json", "model.tflite"])
+def test_nothing_else_is_written_to_where_a_run_has_its_saved_model(name, exported, place, run_copy, nothing_computes):
+    """The run could not replace it any more, or not make it."""
+    if not exported:
+        remove(run_copy / "export")
+    before = contents(run_copy)
+    line = refusal(*command(name, run_copy, run_copy / place / name))
+    assert f"--output={run_copy / place}: {run_copy / 'export'} is for a SavedModel alone" in line
+    assert contents(run_copy) == before and (run_copy / "export").exists() == exported
+
+
+def test_a_saved_model_elsewhere_is_kept_from_other_results(run_copy, tmp_path, nothing_computes):
+    model = shutil.copytree(run_copy / "export", tmp_path / "model")
+    line = refusal(*command("model.tflite", run_copy, model / "model.tflite"))
+    assert f"{model} is for a SavedModel alone" in line and contents(model) == contents(run_copy / "export")
+
+
 HOLDER = """
 import sys, time
 from pathlib import Path

@@ -87,9 +87,10 @@ class RunDirectory:
             home: where the run itself has results of these names.
 
         Raises:
-            InputError: if the folder cannot be written, is in use, is that of another run, or
-                holds something else under one of the names.
+            InputError: if the folder cannot be written, is in use, is that of another run or of
+                a SavedModel, or holds something else under one of the names.
         """
+        self._check_no_export()
         self.check_writable()
         of_run = self._is_ours()
         if of_run:
@@ -151,6 +152,14 @@ class RunDirectory:
             if os.path.lexists(path) and not is_right(path):
                 raise InputError(f"--{self.flag}={self.path}: {path} is in the way; move it, or name another folder")
         labels.check(self.export, config, self.flag, at_home=self.config_file.exists())
+
+    def _check_no_export(self) -> None:
+        """Raises InputError in a SavedModel's folder: it is replaced as a whole, but not with other files in it."""
+        path = self.path.resolve()
+        for folder in (path, *path.parents):
+            of_run = folder.name == self.export.name and RunDirectory(folder.parent)._is_ours()
+            if of_run or (folder / "saved_model.pb").exists():
+                raise InputError(f"--{self.flag}={self.path}: {folder} is for a SavedModel alone; name another folder")
 
     def _is_ours(self) -> bool:
         """Returns whether `config.json` is one that this library wrote."""
