@@ -78,6 +78,21 @@ def test_methods_with_gradients_say_what_they_need(method, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_state_without_entries_cannot_go():
+    """Such as the biases of a layer without units."""
+
+    class Empty(type(learner_and_task()[0])):
+        def initial_state(self, seeds=None):
+            return super().initial_state(seeds) | {"biases": tf.zeros([1, 0])}
+
+    learner, _ = learner_and_task()
+    learner.__class__ = Empty
+    with pytest.raises(
+        InputError, match=r"^--format=litert: biases of the state of Empty has no entries, .* takes all$"
+    ):
+        litert.convert(learner)
+
+
 def test_what_is_drawn_within_an_inner_step_cannot_go():
     class Noisy(type(learner_and_task()[0])):
         def learn(self, state, features, y):
