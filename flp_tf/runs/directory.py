@@ -25,7 +25,7 @@ import tensorflow as tf
 
 import flp_tf
 from flp_tf.errors import InputError
-from flp_tf.files import check_writable, local
+from flp_tf.files import check_writable, local, unmade
 from flp_tf.registry import text
 from flp_tf.runs import checkpoints, files, labels
 from flp_tf.runs.config import Config
@@ -79,7 +79,7 @@ class RunDirectory:
     def results(self, names: Sequence[str], config: Config, home: Path | None) -> Iterator[None]:
         """A context in which the folder has room for results of a run, and no other process writes them.
 
-        Makes the folder, if there is none.
+        Makes the folder, if there is none; at an error it is not left empty.
 
         Args:
             names: of the files, and of the folders of SavedModels, that are going to be written.
@@ -91,17 +91,18 @@ class RunDirectory:
                 a SavedModel, or holds something else under one of the names.
         """
         self._check_no_export()
-        self.check_writable()
-        of_run = self._is_ours()
-        if of_run:
-            self.check_same_run(config)
-        # Other results may be written to a folder at the same time, unless a process trains there.
-        with files.locked(self.path, files.LOCK if of_run else f".{names[0]}{files.LOCK}"):
-            at_home = home is not None and self.path.resolve() == home.resolve()
-            for name in names:
-                labels.check(self.path / name, config, self.flag, at_home)
-            files.remove_partial(self.path, names)
-            yield
+        with unmade(self.path):
+            self.check_writable()
+            of_run = self._is_ours()
+            if of_run:
+                self.check_same_run(config)
+            # Other results may be written to a folder at the same time, unless a process trains there.
+            with files.locked(self.path, files.LOCK if of_run else f".{names[0]}{files.LOCK}"):
+                at_home = home is not None and self.path.resolve() == home.resolve()
+                for name in names:
+                    labels.check(self.path / name, config, self.flag, at_home)
+                files.remove_partial(self.path, names)
+                yield
 
     def extended(self, config: Config) -> bool:
         """Returns whether a run that goes on is to be longer than its `config.json` says.
