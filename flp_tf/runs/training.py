@@ -195,7 +195,9 @@ def train(
                 raise Stopped(trainer.episodes)
     trainer.end()
     if trainer.skipped >= trainer.steps:
-        raise _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
+        error = _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
+        summaries.diverged(str(error))
+        raise error
 
 
 def course(config: Config) -> str:
@@ -214,8 +216,10 @@ def _outer_step(trainer: Trainer, summaries: Summaries) -> dict[str, float]:
     try:
         return trainer.outer_step()
     except Diverged as diverged:
-        summaries.close()
-        raise _advised(trainer, str(diverged)) from None
+        error = _advised(trainer, str(diverged))
+        summaries.point()
+        summaries.diverged(str(error))
+        raise error from None
 
 
 def _advised(trainer: Trainer, what: str) -> Diverged:
