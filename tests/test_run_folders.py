@@ -113,6 +113,28 @@ def test_continuing_with_other_options_and_versions_is_said(interrupted_run, bar
     assert f"flp_tf: {path} goes on with other versions: keras {now['keras']}, now 9.9\n" in capsys.readouterr().err
 
 
+def test_a_run_does_not_go_on_with_other_data(run_copy, bare, monkeypatch):
+    """A run of an older version takes those that it is given, and keeps to them."""
+    monkeypatch.setattr(Sine, "fingerprint", "these")
+    commands.run(*TINY, f"--logdir={run_copy}")
+    before = contents(run_copy)
+    assert json.loads(before["config.json"])["versions"]["data"] == "these"
+    monkeypatch.setattr(Sine, "fingerprint", "those")
+    for more in (6, 9):
+        line = refusal(*TINY, f"--episodes={more}", f"--logdir={run_copy}")
+        assert f"--task=sine has other data than those that --logdir={run_copy} was started with" in line
+    assert contents(run_copy) == before
+
+
+@pytest.mark.parametrize("task, flag", [("mini_imagenet", "mini_imagenet_dir"), ("omniglot", "omniglot_archives")])
+def test_the_flag_that_names_other_data_is_said(task, flag, tmp_path):
+    directory, config = RunDirectory(tmp_path), configure(task=task, data_dir="caches", **{flag: "images"})
+    directory.write("config.json", {"versions": {"data": "these"}})
+    directory.check_data(config, "these")
+    with pytest.raises(InputError, match=f"^--{flag}=images --data_dir=caches has other data"):
+        directory.check_data(config, "those")
+
+
 def test_folders_made_for_results_are_not_left_empty(tmp_path):
     """At an error, such as a network that LiteRT does not take; a folder that was there stays, and so does a result."""
 

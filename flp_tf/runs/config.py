@@ -234,7 +234,7 @@ class Config:
         ]
 
     def flags_with(self, property: str) -> list[str]:
-        """Returns the flags of the options that are "incidental" or "extensible"; see `registry.option`."""
+        """Returns the flags of the options that are "incidental", "extensible" or a "path"; see `registry.option`."""
         return [
             prefix(section) + field.name
             for section, options in self._sections

@@ -112,7 +112,27 @@ class RunDirectory:
         """
         return bool(Config.from_dict(self.read("config.json")).differences(config))
 
-    def record(self, config: Config, restored: bool) -> None:
+    def check_data(self, config: Config, fingerprint: str) -> None:
+        """Checks that a run goes on with the data that it was started with, wherever they are.
+
+        Args:
+            config: of the run.
+            fingerprint: of the task.
+
+        Raises:
+            InputError: if they are others. Versions that wrote no fingerprint may have had any.
+        """
+        if self.read("config.json").get("versions", {}).get("data", fingerprint) == fingerprint:
+            return
+        incidental = config.flags_with("incidental")
+        flags = [flag for flag in config.flags_with("path") if flag in incidental and getattr(config, flag)]
+        now = " ".join(f"--{flag}={getattr(config, flag)}" for flag in reversed(flags)) or f"--task={config.task}"
+        raise InputError(
+            f"{now} has other data than those that --{self.flag}={self.path} was started with; name those, or start "
+            f"from its weights in another folder, by --init_from={self.path}"
+        )
+
+    def record(self, config: Config, restored: bool, fingerprint: str = "") -> None:
         """Writes `config.json`.
 
         Args:
@@ -120,11 +140,13 @@ class RunDirectory:
             restored: whether it goes on from a checkpoint. Then the versions stay that it
                 was started with, incidental options become those of now, and the result of
                 fewer lifetimes goes.
+            fingerprint: of the task, see `check_data`.
         """
         before = self.read("config.json") if restored else {}
         if restored and self.extended(config):
             self.result_file.unlink(missing_ok=True)
-        content = {**config.to_dict(), "versions": before.get("versions", versions())}
+        of_data = {"data": fingerprint} if fingerprint else {}
+        content = {**config.to_dict(), "versions": of_data | before.get("versions", versions())}
         if content != before:
             self.write("config.json", content)
 
