@@ -13,10 +13,11 @@ import tensorflow as tf
 from commands import ROOT, contents, refusal
 
 from flp_tf import commands as cli
+from flp_tf.errors import InputError
 from flp_tf.export import litert, saved_model
 from flp_tf.runs import files
 from flp_tf.runs.directory import RunDirectory
-from flp_tf.runs.labels import label
+from flp_tf.runs.labels import check, label
 
 pytestmark = pytest.mark.slow
 
@@ -94,17 +95,35 @@ def test_results_of_the_same_run_are_replaced_and_those_of_another_are_not(name,
     target = place(name, run_copy, tmp_path, at_home=False)
     commands.run(*command(name, run_copy, target))
     before = contents(tmp_path / "other")
-    # The run may lie elsewhere, go on to more lifetimes, and have other incidental options.
+    # The run may lie elsewhere, and have other incidental options.
     moved = shutil.copytree(run_copy, tmp_path / "moved")
     config = json.loads((moved / "config.json").read_text())
-    (moved / "config.json").write_text(json.dumps(config | {"episodes": 12, "log_every": 7}))
+    (moved / "config.json").write_text(json.dumps(config | {"log_every": 7, "eval_episodes": 9}))
     commands.run(*command(name, moved, target))
     assert contents(tmp_path / "other").keys() == before.keys() and contents(tmp_path / "other") != before
     before = contents(tmp_path / "other")
-    (moved / "config.json").write_text(json.dumps(config | {"episodes": 12, "seed": 3}))
-    line = refusal(*command(name, moved, target))
-    assert f"{target} is in the way: it is of another run: --seed=3 (the run has 0); move it" in line
-    assert contents(tmp_path / "other") == before
+    # One of more lifetimes may have been trained apart.
+    for change, said in (
+        ({"seed": 3}, "--seed=3 (the run has 0)"),
+        ({"episodes": 12}, "--episodes=12 (the run has 6)"),
+    ):
+        (moved / "config.json").write_text(json.dumps(config | change))
+        line = refusal(*command(name, moved, target))
+        assert f"{target} is in the way: it is of another run: {said}; move it" in line
+        assert contents(tmp_path / "other") == before
+
+
+@pytest.mark.parametrize("at_home", [True, False])
+def test_results_of_fewer_lifetimes_are_the_run_s_past_in_its_folder_alone(at_home, run_copy):
+    directory, config = RunDirectory(run_copy), RunDirectory(run_copy).config()
+    directory.write("evaluation.json", {"run": label(config)})
+    longer, shorter = config.replace(episodes=12), config.replace(episodes=5)
+    if at_home:
+        check(run_copy / "evaluation.json", longer, "logdir", at_home)
+    refused = [shorter] if at_home else [shorter, longer]
+    for other in refused:
+        with pytest.raises(InputError, match=rf"it is of another run: --episodes={other.episodes} \(the run has 6\)"):
+            check(run_copy / "evaluation.json", other, "logdir", at_home)
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "saved_model"])
