@@ -130,6 +130,8 @@ def _export_litert(
 ) -> None:
     """Writes a LiteRT file and, where it can be measured, a report of what it is worth, `litert.json`."""
     file = litert.write(learner, output.path, weights, batch or None, label)
+    # That of an earlier file, which is not there any more.
+    (output.path / labels.REPORT).unlink(missing_ok=True)
     print(f"LiteRT: {file} ({file.stat().st_size / 1024:.0f} KB)")
     try:
         report = {"weights": weights, "batch": batch, **_measure(learner, config, file), "machine": machine()}

@@ -68,6 +68,19 @@ def check_writable(folder: Path, flag: str) -> None:
         raise InputError(f"--{flag}={folder} cannot be written: {error.strerror}") from None
 
 
+@contextlib.contextmanager
+def unmade(folder: Path) -> Iterator[None]:
+    """A context that, at an error, removes a folder and those above it that it found missing, if they are empty."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
 def check_complete(paths: Sequence[Path], flag: str) -> None:
     """Checks that files that are always written together are all there, or none: one alone is another's.
 

@@ -45,6 +45,19 @@ def sample(task, index=0, count=3, split="train", seed=0):
     return task.sample(seed, tf.convert_to_tensor(index), count, split)
 
 
+def test_the_fingerprint_is_that_of_the_images():
+    """Not of how episodes are drawn from them; one pixel or the split of one image makes another."""
+    found = make().fingerprint
+    assert make(ways=3, continual=True, rotations=True).fingerprint == found
+    changed = {split: images(split) for split in SPLITS}
+    changed["test"][-1, -1, -1, -1] = 1
+    resplit = {split: images(split) for split in SPLITS}
+    resplit["validation"] = np.concatenate([resplit["validation"], resplit["test"][:1]])
+    resplit["test"] = resplit["test"][1:]
+    others = [Classification(one, ways=4, shots=3, query_size=5).fingerprint for one in (changed, resplit)]
+    assert len({found, *others}) == 3
+
+
 @pytest.mark.parametrize("continual", [False, True])
 def test_shapes_and_ranges(continual):
     task = make(continual=continual)

@@ -54,6 +54,17 @@ def spoil_gradients(monkeypatch, spoiled: tf.Variable) -> None:
     monkeypatch.setattr(trainer_module, "compiled_estimate", spoiling)
 
 
+def tensors(folder) -> dict[str, list]:
+    """Returns the events of a run by tag."""
+    events = EventAccumulator(str(folder), {"tensors": 0}).Reload()
+    return {tag: events.Tensors(tag) for tag in events.Tags()["tensors"]}
+
+
+def text_of(events) -> str:
+    """Returns the first text of a tag."""
+    return tf.make_ndarray(events[0].tensor_proto).item().decode()
+
+
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_non_finite_meta_gradients_are_skipped_and_counted(what, monkeypatch):
     spoiled = tf.Variable(False)
@@ -113,11 +124,12 @@ def test_diverged_run_exits_with_advice_that_names_the_flags(bare, monkeypatch, 
 def test_a_run_that_diverges_early_is_in_tensorboard(bare, monkeypatch, tmp_path):
     """What it is, and how far it came, though it ends before the first point."""
     spoil_episodes(monkeypatch, lambda index: tf.greater(index, 1))
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stopped:
         commands.run(*TINY, "--max_skipped=2", "--log_every=50", f"--logdir={tmp_path}")
-    events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
-    found = {tag: events.Tensors(tag) for tag in events.Tags()["tensors"]}
-    assert "flp(2) on sine" in tf.make_ndarray(found["run"][0].tensor_proto).item().decode()
+    found = tensors(tmp_path)
+    assert [event.step for event in found["diverged"]] == [4]
+    assert stopped.value.code == f"flp_tf: {text_of(found['diverged'])}"
+    assert "flp(2) on sine" in text_of(found["run"])
     assert [event.step for event in found["query/loss"]] == [4]
     assert np.isfinite(tf.make_ndarray(found["query/loss"][0].tensor_proto)), "the mean of the two good steps"
     assert tf.make_ndarray(found["outer/skipped_steps"][0].tensor_proto) == 2
@@ -130,6 +142,9 @@ def test_a_run_without_one_finite_meta_gradient_has_no_result(bare, monkeypatch,
         with pytest.raises(SystemExit, match="flp_tf: none of the 6 meta-gradients was finite"):
             commands.run(*TINY, f"--logdir={tmp_path}")
         assert not (tmp_path / "result.json").exists()
+    found = tensors(tmp_path)
+    assert text_of(found["diverged"]).startswith("none of the 6 meta-gradients was finite")
+    assert [event.step for event in found["query/loss"]] == [2, 4, 6], "no point twice"
 
 
 def test_errors_that_are_not_finite_are_null_in_result_json_with_a_reason(monkeypatch, run_copy, capsys):

@@ -101,6 +101,13 @@ def test_links_of_the_pages(pages):
 
 
 @pytest.mark.slow
+def test_no_page_says_where_it_was_made(pages):
+    """Such as in the value of `PRETRAINED`."""
+    assert not [path.name for path, text in pages.items() if str(commands.ROOT) in text]
+    assert any("flp_tf/pretrained&#39;" in text for path, text in pages.items() if path.name == "run.html")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_everything_public_is_in_the_reference(path, pages):
     name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")

@@ -15,6 +15,8 @@ import flp_tf
 from flp_tf import learners, lifetime
 from flp_tf.errors import InputError
 from flp_tf.export import Functions, export, litert
+from flp_tf.runs import labels
+from flp_tf.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +76,21 @@ def test_methods_with_gradients_say_what_they_need(method, tmp_path):
     ):
         litert.write(learner, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_state_without_entries_cannot_go():
+    """Such as the biases of a layer without units."""
+
+    class Empty(type(learner_and_task()[0])):
+        def initial_state(self, seeds=None):
+            return super().initial_state(seeds) | {"biases": tf.zeros([1, 0])}
+
+    learner, _ = learner_and_task()
+    learner.__class__ = Empty
+    with pytest.raises(
+        InputError, match=r"^--format=litert: biases of the state of Empty has no entries, .* takes all$"
+    ):
+        litert.convert(learner)
 
 
 def test_what_is_drawn_within_an_inner_step_cannot_go():
@@ -175,6 +192,26 @@ def test_the_command_makes_files_of_one_batch(finished_run, tmp_path, capsys):
     assert not (tmp_path / "1" / "litert.json").exists()
     line = "It was not measured: an inner step of the task has 4 examples, one of the file, by --batch, 1"
     assert line in capsys.readouterr().out
+
+
+def test_the_report_of_an_earlier_file_goes_with_it(run_copy, tmp_path, monkeypatch):
+    """Where the next file cannot be measured; one that cannot be made leaves both."""
+    monkeypatch.setattr(litert, "has_interpreter", lambda: False)
+    label = labels.label(RunDirectory(run_copy).config())
+    RunDirectory(tmp_path).write("litert.json", {"batch": 4, "run": label})
+    before = contents(tmp_path)
+    arguments = ("--mode=export", "--format=litert", f"--logdir={run_copy}", f"--output={tmp_path}")
+
+    def refuses(*_):
+        raise InputError("it cannot be made")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(litert, "convert", refuses)
+        assert "it cannot be made" in refusal(*arguments)
+    assert contents(tmp_path) == before
+    monkeypatch.setattr(litert, "convert", lambda *_: b"    TFL3")
+    commands.run(*arguments)
+    assert contents(tmp_path).keys() - before.keys() == {"model.tflite"} and not (tmp_path / "litert.json").exists()
 
 
 def test_predictions_of_any_number_of_examples(tmp_path):

@@ -13,10 +13,11 @@ import tensorflow as tf
 from commands import ROOT, contents, refusal
 
 from flp_tf import commands as cli
+from flp_tf.errors import InputError
 from flp_tf.export import litert, saved_model
 from flp_tf.runs import files
 from flp_tf.runs.directory import RunDirectory
-from flp_tf.runs.labels import label
+from flp_tf.runs.labels import check, label
 
 pytestmark = pytest.mark.slow
 
@@ -94,17 +95,35 @@ def test_results_of_the_same_run_are_replaced_and_those_of_another_are_not(name,
     target = place(name, run_copy, tmp_path, at_home=False)
     commands.run(*command(name, run_copy, target))
     before = contents(tmp_path / "other")
-    # The run may lie elsewhere, go on to more lifetimes, and have other incidental options.
+    # The run may lie elsewhere, and have other incidental options.
     moved = shutil.copytree(run_copy, tmp_path / "moved")
     config = json.loads((moved / "config.json").read_text())
-    (moved / "config.json").write_text(json.dumps(config | {"episodes": 12, "log_every": 7}))
+    (moved / "config.json").write_text(json.dumps(config | {"log_every": 7, "eval_episodes": 9}))
     commands.run(*command(name, moved, target))
     assert contents(tmp_path / "other").keys() == before.keys() and contents(tmp_path / "other") != before
     before = contents(tmp_path / "other")
-    (moved / "config.json").write_text(json.dumps(config | {"episodes": 12, "seed": 3}))
-    line = refusal(*command(name, moved, target))
-    assert f"{target} is in the way: it is of another run: --seed=3 (the run has 0); move it" in line
-    assert contents(tmp_path / "other") == before
+    # One of more lifetimes may have been trained apart.
+    for change, said in (
+        ({"seed": 3}, "--seed=3 (the run has 0)"),
+        ({"episodes": 12}, "--episodes=12 (the run has 6)"),
+    ):
+        (moved / "config.json").write_text(json.dumps(config | change))
+        line = refusal(*command(name, moved, target))
+        assert f"{target} is in the way: it is of another run: {said}; move it" in line
+        assert contents(tmp_path / "other") == before
+
+
+@pytest.mark.parametrize("at_home", [True, False])
+def test_results_of_fewer_lifetimes_are_the_run_s_past_in_its_folder_alone(at_home, run_copy):
+    directory, config = RunDirectory(run_copy), RunDirectory(run_copy).config()
+    directory.write("evaluation.json", {"run": label(config)})
+    longer, shorter = config.replace(episodes=12), config.replace(episodes=5)
+    if at_home:
+        check(run_copy / "evaluation.json", longer, "logdir", at_home)
+    refused = [shorter] if at_home else [shorter, longer]
+    for other in refused:
+        with pytest.raises(InputError, match=rf"it is of another run: --episodes={other.episodes} \(the run has 6\)"):
+            check(run_copy / "evaluation.json", other, "logdir", at_home)
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "saved_model"])
@@ -172,6 +191,25 @@ def test_the_folder_of_another_run_gets_no_results(name, run_copy, tmp_path, not
     line = refusal(*command(name, run_copy, other / name))
     assert f"--output={other} holds another run: --seed=0 (the run has 3)" in line
     assert contents(other) == before
+
+
+@pytest.mark.parametrize("place", ["export", "export/new"])
+@pytest.mark.parametrize("exported", [True, False])
+@pytest.mark.parametrize("name", ["evaluation.json", "model.tflite"])
+def test_nothing_else_is_written_to_where_a_run_has_its_saved_model(name, exported, place, run_copy, nothing_computes):
+    """The run could not replace it any more, or not make it."""
+    if not exported:
+        remove(run_copy / "export")
+    before = contents(run_copy)
+    line = refusal(*command(name, run_copy, run_copy / place / name))
+    assert f"--output={run_copy / place}: {run_copy / 'export'} is for a SavedModel alone" in line
+    assert contents(run_copy) == before and (run_copy / "export").exists() == exported
+
+
+def test_a_saved_model_elsewhere_is_kept_from_other_results(run_copy, tmp_path, nothing_computes):
+    model = shutil.copytree(run_copy / "export", tmp_path / "model")
+    line = refusal(*command("model.tflite", run_copy, model / "model.tflite"))
+    assert f"{model} is for a SavedModel alone" in line and contents(model) == contents(run_copy / "export")
 
 
 HOLDER = """

@@ -17,6 +17,7 @@ from flp_tf.files import partial
 from flp_tf.meta.trainer import Trainer
 from flp_tf.runs import directory as directory_module
 from flp_tf.runs import files
+from flp_tf.runs.config import configure
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.tasks import TASKS, Sine
 
@@ -110,6 +111,47 @@ def test_continuing_with_other_options_and_versions_is_said(interrupted_run, bar
     assert config["eval_episodes"] == result["meta_test"]["episodes"] == 3
     assert config["versions"] == versions
     assert f"flp_tf: {path} goes on with other versions: keras {now['keras']}, now 9.9\n" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_with_other_data(run_copy, bare, monkeypatch):
+    """A run of an older version takes those that it is given, and keeps to them."""
+    monkeypatch.setattr(Sine, "fingerprint", "these")
+    commands.run(*TINY, f"--logdir={run_copy}")
+    before = contents(run_copy)
+    assert json.loads(before["config.json"])["versions"]["data"] == "these"
+    monkeypatch.setattr(Sine, "fingerprint", "those")
+    for more in (6, 9):
+        line = refusal(*TINY, f"--episodes={more}", f"--logdir={run_copy}")
+        assert f"--task=sine has other data than those that --logdir={run_copy} was started with" in line
+    assert contents(run_copy) == before
+
+
+@pytest.mark.parametrize("task, flag", [("mini_imagenet", "mini_imagenet_dir"), ("omniglot", "omniglot_archives")])
+def test_the_flag_that_names_other_data_is_said(task, flag, tmp_path):
+    directory, config = RunDirectory(tmp_path), configure(task=task, data_dir="caches", **{flag: "images"})
+    directory.write("config.json", {"versions": {"data": "these"}})
+    directory.check_data(config, "these")
+    with pytest.raises(InputError, match=f"^--{flag}=images --data_dir=caches has other data"):
+        directory.check_data(config, "those")
+
+
+def test_folders_made_for_results_are_not_left_empty(tmp_path):
+    """At an error, such as a network that LiteRT does not take; a folder that was there stays, and so does a result."""
+
+    def fail(path, write=False):
+        directory = RunDirectory(tmp_path / path)
+        with pytest.raises(InputError, match="it cannot go"), directory.results(["evaluation.json"], configure(), None):
+            assert directory.path.is_dir()
+            if write:
+                directory.write("evaluation.json", {})
+            raise InputError("it cannot go")
+
+    (tmp_path / "mine").mkdir()
+    for path in ("new", "new/and/new", "mine", "mine/new"):
+        fail(path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+    fail("new/written", write=True)
+    assert (tmp_path / "new" / "written" / "evaluation.json").exists()
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):

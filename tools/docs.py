@@ -64,8 +64,8 @@ class Reference:
             modules = {name: pdoc.doc.Module.from_name(name) for name in names}
             for name, page in self.pages.items():
                 (output / page).parent.mkdir(parents=True, exist_ok=True)
-                (output / page).write_text(pdoc.render.html_module(modules[name], modules))
-            (output / "search.js").write_text(pdoc.render.search_index(modules))
+                (output / page).write_text(_relative(pdoc.render.html_module(modules[name], modules)))
+            (output / "search.js").write_text(_relative(pdoc.render.search_index(modules)))
         self.places = dict(self.pages)
         for name, page in self.pages.items():
             for anchor in re.findall(r'<(?:section|div) id="([^"]+)"', (output / page).read_text()):
@@ -138,6 +138,11 @@ def navigation(page: str) -> str:
     names |= {NOTEBOOK: Path(NOTEBOOK).stem, "flp_tf.html": "reference"}
     links = [f'<a href="{_from(page, place)}">{name}</a>' for place, name in names.items()]
     return f"<p>{' · '.join(links)}</p>"
+
+
+def _relative(text: str) -> str:
+    """Returns a page with paths from the repository on: pdoc shows the values of constants, which have whole ones."""
+    return text.replace(f"{ROOT}/", "")
 
 
 def _from(page: str, place: str) -> str:

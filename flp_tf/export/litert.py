@@ -61,13 +61,20 @@ def convert(learner: Learner, weights: str = "float32", batch: int | None = None
 
     Raises:
         InputError: if the inner step needs operations that LiteRT does not have, as that of
-            methods with gradients does, if its converter refuses the network, or `weights` is unknown.
+            methods with gradients does, if its converter refuses the network, if the state has
+            a tensor without entries, or `weights` is unknown.
     """
     if weights not in WEIGHTS:
         raise InputError(f"--weights={weights} is unknown; legal values: {', '.join(WEIGHTS)}")
+    functions = Constant(learner, batch)
+    if empty := [name for name, part in functions.state.items() if part.shape.num_elements() == 0]:
+        raise InputError(
+            f"--format=litert: {empty[0]} of the state of {type(learner).__name__} has no entries, which LiteRT does "
+            "not take; --format=saved_model takes all"
+        )
     module = tf.Module()
     module.weights = [variable.value for variable in learner.variables.values()]
-    signatures = {NAMES[name]: graph for name, graph in Constant(learner, batch).concrete().items()}
+    signatures = {NAMES[name]: graph for name, graph in functions.concrete().items()}
     with tempfile.TemporaryDirectory() as folder, silenced():
         tf.saved_model.save(module, folder, signatures=signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(signatures))

@@ -216,16 +216,20 @@ class Config:
         kept = {flag: value for flag, value in self._values.items() if flag in self._given}
         return resolve(kept | changes, kept.keys() - changes.keys())
 
-    def differences(self, other: "Config") -> list[str]:
+    def differences(self, other: "Config", exactly: bool = False) -> list[str]:
         """Returns `--flag=mine (the run has theirs)` for all that makes another run.
 
         The recipe is none of these, because its values are compared one by one. Of
-        different components the names are compared, and the options that both have. An
-        extensible option may be larger than the other's.
+        different components the names are compared, and the options that both have.
+
+        Args:
+            other: of the other run.
+            exactly: whether an extensible option may not be larger than the other's.
         """
         mine, theirs = self._values, other._values
         free = {RECIPES.flag, *self.flags_with("incidental")}
-        free |= {flag for flag in self.flags_with("extensible") if flag in theirs and mine[flag] > theirs[flag]}
+        grown = [] if exactly else self.flags_with("extensible")
+        free |= {flag for flag in grown if flag in theirs and mine[flag] > theirs[flag]}
         flags = [flag for flag in mine if flag in theirs and flag not in free]
         return [
             f"--{flag}={text(mine[flag])} (the run has {text(theirs[flag])})"
@@ -234,7 +238,7 @@ class Config:
         ]
 
     def flags_with(self, property: str) -> list[str]:
-        """Returns the flags of the options that are "incidental" or "extensible"; see `registry.option`."""
+        """Returns the flags of the options that are "incidental", "extensible" or a "path"; see `registry.option`."""
         return [
             prefix(section) + field.name
             for section, options in self._sections

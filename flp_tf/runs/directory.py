@@ -25,7 +25,7 @@ import tensorflow as tf
 
 import flp_tf
 from flp_tf.errors import InputError
-from flp_tf.files import check_writable, local
+from flp_tf.files import check_writable, local, unmade
 from flp_tf.registry import text
 from flp_tf.runs import checkpoints, files, labels
 from flp_tf.runs.config import Config
@@ -79,7 +79,7 @@ class RunDirectory:
     def results(self, names: Sequence[str], config: Config, home: Path | None) -> Iterator[None]:
         """A context in which the folder has room for results of a run, and no other process writes them.
 
-        Makes the folder, if there is none.
+        Makes the folder, if there is none; at an error it is not left empty.
 
         Args:
             names: of the files, and of the folders of SavedModels, that are going to be written.
@@ -87,20 +87,22 @@ class RunDirectory:
             home: where the run itself has results of these names.
 
         Raises:
-            InputError: if the folder cannot be written, is in use, is that of another run, or
-                holds something else under one of the names.
+            InputError: if the folder cannot be written, is in use, is that of another run or of
+                a SavedModel, or holds something else under one of the names.
         """
-        self.check_writable()
-        of_run = self._is_ours()
-        if of_run:
-            self.check_same_run(config)
-        # Other results may be written to a folder at the same time, unless a process trains there.
-        with files.locked(self.path, files.LOCK if of_run else f".{names[0]}{files.LOCK}"):
-            at_home = home is not None and self.path.resolve() == home.resolve()
-            for name in names:
-                labels.check(self.path / name, config, self.flag, at_home)
-            files.remove_partial(self.path, names)
-            yield
+        self._check_no_export()
+        with unmade(self.path):
+            self.check_writable()
+            of_run = self._is_ours()
+            if of_run:
+                self.check_same_run(config)
+            # Other results may be written to a folder at the same time, unless a process trains there.
+            with files.locked(self.path, files.LOCK if of_run else f".{names[0]}{files.LOCK}"):
+                at_home = home is not None and self.path.resolve() == home.resolve()
+                for name in names:
+                    labels.check(self.path / name, config, self.flag, at_home)
+                files.remove_partial(self.path, names)
+                yield
 
     def extended(self, config: Config) -> bool:
         """Returns whether a run that goes on is to be longer than its `config.json` says.
@@ -110,7 +112,27 @@ class RunDirectory:
         """
         return bool(Config.from_dict(self.read("config.json")).differences(config))
 
-    def record(self, config: Config, restored: bool) -> None:
+    def check_data(self, config: Config, fingerprint: str) -> None:
+        """Checks that a run goes on with the data that it was started with, wherever they are.
+
+        Args:
+            config: of the run.
+            fingerprint: of the task.
+
+        Raises:
+            InputError: if they are others. Versions that wrote no fingerprint may have had any.
+        """
+        if self.read("config.json").get("versions", {}).get("data", fingerprint) == fingerprint:
+            return
+        incidental = config.flags_with("incidental")
+        flags = [flag for flag in config.flags_with("path") if flag in incidental and getattr(config, flag)]
+        now = " ".join(f"--{flag}={getattr(config, flag)}" for flag in reversed(flags)) or f"--task={config.task}"
+        raise InputError(
+            f"{now} has other data than those that --{self.flag}={self.path} was started with; name those, or start "
+            f"from its weights in another folder, by --init_from={self.path}"
+        )
+
+    def record(self, config: Config, restored: bool, fingerprint: str = "") -> None:
         """Writes `config.json`.
 
         Args:
@@ -118,11 +140,13 @@ class RunDirectory:
             restored: whether it goes on from a checkpoint. Then the versions stay that it
                 was started with, incidental options become those of now, and the result of
                 fewer lifetimes goes.
+            fingerprint: of the task, see `check_data`.
         """
         before = self.read("config.json") if restored else {}
         if restored and self.extended(config):
             self.result_file.unlink(missing_ok=True)
-        content = {**config.to_dict(), "versions": before.get("versions", versions())}
+        of_data = {"data": fingerprint} if fingerprint else {}
+        content = {**config.to_dict(), "versions": of_data | before.get("versions", versions())}
         if content != before:
             self.write("config.json", content)
 
@@ -151,6 +175,14 @@ class RunDirectory:
             if os.path.lexists(path) and not is_right(path):
                 raise InputError(f"--{self.flag}={self.path}: {path} is in the way; move it, or name another folder")
         labels.check(self.export, config, self.flag, at_home=self.config_file.exists())
+
+    def _check_no_export(self) -> None:
+        """Raises InputError in a SavedModel's folder: it is replaced as a whole, but not with other files in it."""
+        path = self.path.resolve()
+        for folder in (path, *path.parents):
+            of_run = folder.name == self.export.name and RunDirectory(folder.parent)._is_ours()
+            if of_run or (folder / "saved_model.pb").exists():
+                raise InputError(f"--{self.flag}={self.path}: {folder} is for a SavedModel alone; name another folder")
 
     def _is_ours(self) -> bool:
         """Returns whether `config.json` is one that this library wrote."""

@@ -37,7 +37,8 @@ def check(path: Path, config: Config, flag: str, at_home: bool) -> None:
         config: of the run.
         flag: the flag that names the folder, for messages.
         at_home: whether it is where the run itself has its results. There those of older
-            versions, which do not say what they are of, are the run's.
+            versions, which do not say what they are of, are the run's, and those of fewer
+            lifetimes are of its own past. Elsewhere they may be of another run.
 
     Raises:
         InputError: if something else is there.
@@ -51,13 +52,13 @@ def check(path: Path, config: Config, flag: str, at_home: bool) -> None:
         raise InputError(f"{wrong}: flp_tf did not write it; move it, or name another folder") from None
     if found is None and not at_home:
         raise InputError(f"{wrong}: it does not say which run it is of; move it, or name another folder")
-    if found is not None and (differences := _differences(config, found)):
+    if found is not None and (differences := _differences(config, found, exactly=not at_home)):
         raise InputError(f"{wrong}: it is of another run: {differences}; move it, or name another folder")
 
 
-def _differences(config: Config, found: Mapping[str, Any]) -> str:
+def _differences(config: Config, found: Mapping[str, Any], exactly: bool) -> str:
     try:
-        return ", ".join(config.differences(Config.from_dict(found)))
+        return ", ".join(config.differences(Config.from_dict(found), exactly))
     except InputError as error:
         return str(error)
 

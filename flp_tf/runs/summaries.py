@@ -119,10 +119,10 @@ class Summaries:
                 self._sums[name].assign_add([value, 1.0])
         self.seconds.append(seconds)
         if self.trainer.step % self.config.log_every == 0 or self.trainer.step >= self.trainer.steps:
-            self._point()
+            self.point()
 
-    def _point(self) -> None:
-        """Writes the means since the last point, and the weights of now."""
+    def point(self) -> None:
+        """Writes the means since the last point, and the weights of now; to be called where training ends early."""
         with self.writer.as_default(step=self.trainer.episodes):
             for name, sums in self._sums.items():
                 total, count = sums.numpy()
@@ -185,9 +185,10 @@ class Summaries:
         """Writes out all events; to be called before a checkpoint is saved."""
         self.writer.flush()
 
-    def close(self) -> None:
-        """Writes a last point and all events, where training ends before its time."""
-        self._point()
+    def diverged(self, reason: str) -> None:
+        """Writes why the run has no result, as text, and all events."""
+        with self.writer.as_default(step=self.trainer.episodes):
+            tf.summary.text("diverged", reason)
         self.flush()
 
     def _picture(self, evaluation: Evaluation) -> tf.Tensor | None:

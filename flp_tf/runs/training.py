@@ -147,6 +147,7 @@ def train(
         on_evaluation: see `meta_train`.
 
     Raises:
+        InputError: if a run that goes on has other data.
         Interrupted: after a signal, with a checkpoint saved.
         Stopped: if `on_evaluation` says so, with a checkpoint saved.
         Diverged: see `Trainer.outer_step`; a checkpoint is left as it was.
@@ -155,6 +156,8 @@ def train(
     summaries = Summaries(directory.path, trainer, config, enabled=chief)
     checkpoints = Checkpoints(directory.checkpoints, trainer.variables | summaries.variables)
     restored = checkpoints.restore() is not None
+    if chief and restored:
+        directory.check_data(config, trainer.task.fingerprint)
     longer = chief and restored and directory.extended(config)
     if restored and progress:
         print(f"Continuing {directory.path} after {trainer.episodes} lifetimes.", flush=True)
@@ -162,7 +165,7 @@ def train(
             print(f"It goes on to {config.episodes} lifetimes; {course(config)}.", flush=True)
     summaries.open(restored, longer)
     if chief:
-        directory.record(config, restored)
+        directory.record(config, restored, trainer.task.fingerprint)
     saved = time.monotonic()
     with Interruption() as interruption, Display(trainer, config, progress) as display:
         while trainer.step < trainer.steps:
@@ -195,7 +198,9 @@ def train(
                 raise Stopped(trainer.episodes)
     trainer.end()
     if trainer.skipped >= trainer.steps:
-        raise _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
+        error = _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
+        summaries.diverged(str(error))
+        raise error
 
 
 def course(config: Config) -> str:
@@ -214,8 +219,10 @@ def _outer_step(trainer: Trainer, summaries: Summaries) -> dict[str, float]:
     try:
         return trainer.outer_step()
     except Diverged as diverged:
-        summaries.close()
-        raise _advised(trainer, str(diverged)) from None
+        error = _advised(trainer, str(diverged))
+        summaries.point()
+        summaries.diverged(str(error))
+        raise error from None
 
 
 def _advised(trainer: Trainer, what: str) -> Diverged:

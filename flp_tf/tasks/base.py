@@ -81,6 +81,8 @@ class Task(abc.ABC):
             minimizes, on the class as a `staticmethod`. The mean squared error by default.
         error: function of the same kind for tables and figures; it need not be
             differentiable. The mean squared error by default.
+        fingerprint: tells the data that the task reads from those that another folder may
+            have; empty if it reads none. A run goes on with the same data alone.
         Options: the frozen dataclass of the task's flags, if it has any (see
             `flp_tf.registry`). Its fields are arguments of the constructor.
         signature: optional, a class method that returns the `Signature` of tasks with such
@@ -119,6 +121,7 @@ class Task(abc.ABC):
     query_examples: int
     concept: str = "concept"
     unit: str = "MSE"
+    fingerprint: str = ""
     loss: ClassVar[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = staticmethod(losses.mean_squared_error)
     error: ClassVar[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = staticmethod(losses.mean_squared_error)
 
