@@ -201,7 +201,7 @@ def analyze(line: CommandLine) -> None:
     changes = {"jit_compile": given["jit_compile"]} if "jit_compile" in given else {}
     runs = [load(logdir, **changes) for logdir in folders(line.command["logdir"])]
     output = RunDirectory(line.command["output"] or runs[0].path / "analysis" / name, flag="output")
-    check_output(name, output.path)
+    check_output(name, output.path, runs)
     result = analysis._replace(options=chosen)(
         runs=runs, output=Path(output.path), lifetimes=of_run.eval_episodes, seed=of_run.seed
     )

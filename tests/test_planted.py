@@ -3,9 +3,14 @@
 import json
 import os
 
+import matplotlib.figure
+import numpy as np
 import pytest
+from analysis_runs import sine_run
 from commands import contents
 
+from flp_tf.analysis.result import Curve, check_output, save
+from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
 from flp_tf.runs import files
 
@@ -43,3 +48,36 @@ def test_what_took_the_place_of_the_lock_file_stays(tmp_path):
         (tmp_path / "new").write_text("mine")
         (tmp_path / "new").replace(tmp_path / files.LOCK)
     assert contents(tmp_path) == {files.LOCK: b"mine"}
+
+
+def draw(runs, output):
+    """Writes a picture of nothing, as an analysis of some runs."""
+    curves = [Curve(one, "error", "", "p", [0], np.zeros([2, 1])) for one in in_series(runs, "drawn")]
+    return save("drawn", output, curves, matplotlib.figure.Figure((1, 1)), "x", "panel")
+
+
+def test_an_analysis_of_another_run_stays(tmp_path):
+    """Its own is replaced by one of the same run, of more runs, and of the run when it has become longer."""
+    first, other, seed = sine_run("a"), sine_run("b", num_sines=2), sine_run("c", seed=1)
+    longer = sine_run("a", episodes=first.config.episodes + 1)
+    draw([first], tmp_path)
+    before = contents(tmp_path)
+    for runs, difference in (([other], "--num_sines=2 (the run has 3)"), ([seed, other], "--seed=1 (the run has 0)")):
+        line = refused(draw, runs, tmp_path)
+        assert f"{tmp_path / 'drawn.png'} is in the way: it is of another run: {difference}" in line
+        assert contents(tmp_path) == before
+    for runs in ([first], [seed, first], [first, seed, other], [longer, seed, other]):
+        draw(runs, tmp_path)
+    assert "--seed=1 (the run has 0)" not in (line := refused(draw, [first], tmp_path)) and "another run" in line
+
+
+def test_an_analysis_that_says_nothing_is_replaced_in_the_folder_of_its_run_alone(tmp_path):
+    run = sine_run(tmp_path / "run")
+    for output in (home := tmp_path / "run" / "analysis" / "drawn", tmp_path / "other"):
+        draw([run], output)
+        matplotlib.figure.Figure((1, 1)).savefig(output / "drawn.png")
+    check_output("drawn", home, [run])
+    assert "it does not say which runs it is of" in refused(check_output, "drawn", tmp_path / "other", [run])
+    for content in (b"mine", (home / "drawn.png").read_bytes()[:20]):
+        (home / "drawn.png").write_bytes(content)
+        assert "flp_tf did not write it" in refused(check_output, "drawn", home, [run])

@@ -98,7 +98,7 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
         for series in every
     ]
     figure = figures.points(curves, "plastic layers", [curves[0].panel])
-    return save(NAME, output, curves, figure, "plastic_layers", "tested")
+    return save(NAME, output, curves, figure, "plastic_layers", "tested", runs=runs)
 
 
 def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) -> Series:
