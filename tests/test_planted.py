@@ -2,17 +2,23 @@
 
 import json
 import os
+import sys
 
 import matplotlib.figure
 import numpy as np
 import pytest
 from analysis_runs import sine_run
-from commands import contents
+from commands import ROOT, contents
 
 from flp_tf.analysis.result import Curve, check_output, save
 from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
 from flp_tf.runs import files
+from flp_tf.runs.config import Config, configure
+from flp_tf.runs.directory import RunDirectory
+
+sys.path.append(str(ROOT / "tools"))
+import bad_inputs
 
 
 def refused(function, *arguments, **named) -> str:
@@ -48,6 +54,31 @@ def test_what_took_the_place_of_the_lock_file_stays(tmp_path):
         (tmp_path / "new").write_text("mine")
         (tmp_path / "new").replace(tmp_path / files.LOCK)
     assert contents(tmp_path) == {files.LOCK: b"mine"}
+
+
+def claim(folder):
+    with RunDirectory(folder).claimed(configure()):
+        pass
+
+
+def write_result(folder, config, name="evaluation.json", home=None):
+    with RunDirectory(folder, "output").results([name], config, home):
+        pass
+
+
+@pytest.mark.parametrize("versions", bad_inputs.NOT_VERSIONS, ids=str)
+def test_versions_that_do_not_read(versions, tmp_path):
+    """A file that holds such is not of a run, unless the name of flp_tf stands in it."""
+    content = {"task": "sine", "versions": versions}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    before = contents(tmp_path)
+    refused(Config.from_dict, content)
+    if isinstance(versions, dict):
+        refused(write_result, tmp_path, configure())
+    else:
+        assert "has a config.json that is not of a run" in refused(claim, tmp_path)
+        write_result(tmp_path, configure())
+    assert contents(tmp_path) == before
 
 
 def draw(runs, output):

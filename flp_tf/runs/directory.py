@@ -155,7 +155,8 @@ class RunDirectory:
     def _is_ours(self) -> bool:
         """Returns whether `config.json` is one that this library wrote."""
         with contextlib.suppress(InputError):
-            return "task" in (content := self.read("config.json")) and "flp_tf" in dict(content.get("versions", {}))
+            written_by = (content := self.read("config.json")).get("versions")
+            return "task" in content and isinstance(written_by, Mapping) and "flp_tf" in written_by
         return False
 
     def _compare_versions(self) -> None:
