@@ -1,9 +1,11 @@
 """Paths that users name, and files that are written whole or not at all."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -66,6 +68,23 @@ def check_writable(folder: Path, flag: str) -> None:
             file.write(bytes(BLOCK))
     except OSError as error:
         raise InputError(f"--{flag}={folder} cannot be written: {error.strerror}") from None
+
+
+def printable(name: str) -> str:
+    """Returns the name of a file for messages; one that is not UTF-8 could not be printed on every screen."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def content(path: Path) -> bytes:
+    """Returns what a file holds; a pipe or a device, whose reader may wait for ever, is no file.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return path.read_bytes()
 
 
 def check_complete(paths: Sequence[Path], flag: str) -> None:

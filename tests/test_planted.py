@@ -13,7 +13,9 @@ from commands import ROOT, contents
 from flp_tf.analysis.result import Curve, check_output, save
 from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
+from flp_tf.export import saved_model
 from flp_tf.runs import files
+from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.config import Config, configure
 from flp_tf.runs.directory import RunDirectory
 
@@ -79,6 +81,35 @@ def test_versions_that_do_not_read(versions, tmp_path):
         assert "has a config.json that is not of a run" in refused(claim, tmp_path)
         write_result(tmp_path, configure())
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "litert.json", "model.tflite"])
+def test_a_pipe_in_the_place_of_a_result_is_not_waited_for(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    assert f"{tmp_path / name} is in the way: flp_tf did not write it" in refused(
+        write_result, tmp_path, configure(), name
+    )
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", saved_model.LABEL])
+def test_a_pipe_in_a_saved_model_is_not_waited_for(name, tmp_path):
+    for file in ("saved_model.pb", saved_model.LABEL):
+        (tmp_path / "export" / file).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "export" / file).write_text("{}")
+    (tmp_path / "export" / name).unlink()
+    os.mkfifo(tmp_path / "export" / name)
+    assert "is in the way: flp_tf did not write it" in refused(write_result, tmp_path, configure(), "export")
+
+
+def test_a_pipe_in_the_place_of_a_configuration_or_a_checkpoint_is_not_waited_for(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    os.mkfifo(tmp_path / "checkpoints" / "ckpt-3.npz")
+    assert Checkpoints(tmp_path / "checkpoints", {}).restore() is None
+    os.mkfifo(tmp_path / "config.json")
+    assert "config.json cannot be read: " in refused(RunDirectory(tmp_path).read, "config.json")
+    assert "holds no run" in refused(RunDirectory(tmp_path).config)
+    refused(claim, tmp_path)
+    write_result(tmp_path, configure())
 
 
 def draw(runs, output):

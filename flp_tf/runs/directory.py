@@ -209,7 +209,7 @@ class RunDirectory:
             InputError: if it cannot be read, or is not an object of JSON.
         """
         try:
-            content = json.loads((self.path / name).read_bytes(), parse_constant=_refuse_constant)
+            content = json.loads(files.content(self.path / name), parse_constant=_refuse_constant)
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{self.path / name} cannot be read: {error}") from None
         if not isinstance(content, dict):

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from flp_tf.errors import InputError
-from flp_tf.files import check_writable, local
+from flp_tf.files import check_writable, local, printable
 from flp_tf.registry import option
 from flp_tf.tasks.base import SPLITS
 from flp_tf.tasks.classification import Dataset, DatasetOptions, check_episode
@@ -66,8 +66,8 @@ class MiniImagenet(Dataset):
         counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
         print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
         if skipped := unnamed(folder, listings):
-            text = f"skipped {len(skipped)} files in {folder / 'images'} that no csv file names, such as {skipped[0]}"
-            print(f"mini-ImageNet: {text}", file=sys.stderr)
+            text = f"skipped {len(skipped)} files in {folder / 'images'} that no csv file names, such as "
+            print(f"mini-ImageNet: {text}{printable(skipped[0])}", file=sys.stderr)
         return images
 
 
