@@ -18,6 +18,8 @@ from flp_tf.runs import files
 from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.config import Config, configure
 from flp_tf.runs.directory import RunDirectory
+from flp_tf.runs.run import changed
+from flp_tf.tasks import Omniglot
 
 sys.path.append(str(ROOT / "tools"))
 import bad_inputs
@@ -143,3 +145,28 @@ def test_an_analysis_that_says_nothing_is_replaced_in_the_folder_of_its_run_alon
     for content in (b"mine", (home / "drawn.png").read_bytes()[:20]):
         (home / "drawn.png").write_bytes(content)
         assert "flp_tf did not write it" in refused(check_output, "drawn", home, [run])
+
+
+def test_a_file_does_not_decide_where_caches_are_written(tmp_path, capsys):
+    """A `data_dir` that is not the command line's is used if it holds the very images, and not made."""
+    archives = {
+        "omniglot_archives": str(tmp_path / "archives"),
+        "image_size": 16,
+        "ways": 2,
+        "shots": 1,
+        "query_size": 1,
+    }
+    bad_inputs.omniglot(tmp_path / "archives")
+    config = configure(task="omniglot", **archives, data_dir=str(tmp_path / "planted"))
+    assert changed(config, {}).data_dir == "~/tensorflow_datasets"
+    assert f"--data_dir={tmp_path / 'planted'} of the run's config.json lacks these images" in capsys.readouterr().err
+    assert changed(config, {"data_dir": str(tmp_path / "mine")}).data_dir == str(tmp_path / "mine")
+    assert changed(config, {"data_dir": config.data_dir}) == config
+    for name in ("flp_tf", "omniglot", "mini_imagenet_ravi"):
+        (tmp_path / "planted" / name).mkdir(parents=True)
+    assert changed(config, {}) != config
+    Omniglot.load_images(config.options("task"))
+    assert changed(config, {}) == config
+    (tmp_path / "archives" / "images_background").rename(tmp_path / "elsewhere")
+    assert changed(config, {}) != config
+    assert changed(configure(), {}) == configure()
