@@ -13,6 +13,7 @@ from flp_tf.analysis.result import check_output
 from flp_tf.commandline import CommandLine
 from flp_tf.errors import InputError
 from flp_tf.export import FORMATS, export, litert
+from flp_tf.files import check_no_link
 from flp_tf.learners import Learner
 from flp_tf.meta.evaluation import Evaluator
 from flp_tf.meta.trainer import Diverged
@@ -109,6 +110,8 @@ def export_run(line: CommandLine) -> None:
     saved = directory.config()
     config = recall(line, saved)
     default = directory.export if form == "saved_model" else directory.path / form
+    if not line.command["output"]:
+        check_no_link(default, directory.path, "logdir")
     path = RunDirectory(line.command["output"] or default, flag=_folder_flag(line)).path
     if form == "saved_model":
         # It is replaced as a whole, so files are made beside it.
@@ -200,7 +203,10 @@ def analyze(line: CommandLine) -> None:
     check(of_run)
     changes = {"jit_compile": given["jit_compile"]} if "jit_compile" in given else {}
     runs = [load(logdir, **changes) for logdir in folders(line.command["logdir"])]
-    output = RunDirectory(line.command["output"] or runs[0].path / "analysis" / name, flag="output")
+    default = runs[0].path / "analysis" / name
+    if not line.command["output"]:
+        check_no_link(default, runs[0].path, "logdir")
+    output = RunDirectory(line.command["output"] or default, flag="output")
     check_output(name, output.path, runs)
     result = analysis._replace(options=chosen)(
         runs=runs, output=Path(output.path), lifetimes=of_run.eval_episodes, seed=of_run.seed

@@ -87,6 +87,22 @@ def content(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def check_no_link(path: Path, root: Path, flag: str) -> None:
+    """Checks that a folder to write to lies in the one that a user names: no link leads elsewhere.
+
+    Args:
+        path: the folder, below `root`; it need not exist.
+        root: the folder that the user names.
+        flag: the flag that names it, for messages.
+
+    Raises:
+        InputError: if it, or a folder between both, is a link.
+    """
+    for folder in (path, *path.parents[: len(path.relative_to(root).parts) - 1]):
+        if folder.is_symlink():
+            raise InputError(f"--{flag}: {folder} is a link, and may lead elsewhere; move it, or name another folder")
+
+
 def check_complete(paths: Sequence[Path], flag: str) -> None:
     """Checks that files that are always written together are all there, or none: one alone is another's.
 

@@ -2,23 +2,25 @@
 
 import json
 import os
+import shutil
 import sys
 
 import matplotlib.figure
 import numpy as np
 import pytest
 from analysis_runs import sine_run
-from commands import ROOT, contents
+from commands import ROOT, contents, refusal
 
 from flp_tf.analysis.result import Curve, check_output, save
 from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
 from flp_tf.export import saved_model
+from flp_tf.files import partial
 from flp_tf.runs import files
 from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.config import Config, configure
 from flp_tf.runs.directory import RunDirectory
-from flp_tf.runs.run import changed
+from flp_tf.runs.run import PRETRAINED, changed
 from flp_tf.tasks import Omniglot
 
 sys.path.append(str(ROOT / "tools"))
@@ -60,8 +62,8 @@ def test_what_took_the_place_of_the_lock_file_stays(tmp_path):
     assert contents(tmp_path) == {files.LOCK: b"mine"}
 
 
-def claim(folder):
-    with RunDirectory(folder).claimed(configure()):
+def claim(folder, config=None):
+    with RunDirectory(folder).claimed(config or configure()):
         pass
 
 
@@ -112,6 +114,45 @@ def test_a_pipe_in_the_place_of_a_configuration_or_a_checkpoint_is_not_waited_fo
     assert "holds no run" in refused(RunDirectory(tmp_path).config)
     refused(claim, tmp_path)
     write_result(tmp_path, configure())
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A run of the test's own, a copy of a network that ships."""
+    return shutil.copytree(PRETRAINED / "sine_continual_flp2", tmp_path / "run")
+
+
+COMMANDS = {
+    "export": ["--mode=export"],
+    "litert": ["--mode=export", "--format=litert"],
+    "analysis": ["--mode=analyze", "--analysis=readout"],
+    "analysis/readout": ["--mode=analyze", "--analysis=readout"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("target", ["victim", "nowhere"])
+def test_a_linked_folder_is_not_written_to(name, target, trained, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (trained / name).parent.mkdir(exist_ok=True)
+    (trained / name).symlink_to(tmp_path / target)
+    before = contents(tmp_path)
+    line = refusal(*COMMANDS[name], f"--logdir={trained}")
+    assert contents(tmp_path) == before and not (tmp_path / "nowhere").exists()
+    assert f"{trained / name} is a link, and may lead elsewhere; move it, or name another folder" in line
+
+
+@pytest.mark.parametrize("target", ["victim", "nowhere"])
+@pytest.mark.parametrize("of_run", [False, True])
+def test_training_does_not_follow_linked_checkpoints(of_run, target, trained, tmp_path):
+    folder, config = (trained, RunDirectory(trained).config()) if of_run else (tmp_path / "empty", configure())
+    folder.mkdir(exist_ok=True)
+    (trained / "checkpoints").rename(tmp_path / "victim")
+    (folder / "checkpoints").symlink_to(tmp_path / target)
+    (tmp_path / "victim" / partial(tmp_path / "a").name).write_text("mine")
+    before = contents(tmp_path)
+    refused(claim, folder, config)
+    assert contents(tmp_path) == before and not (tmp_path / "nowhere").exists()
 
 
 def draw(runs, output):

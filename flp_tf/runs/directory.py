@@ -25,7 +25,7 @@ import tensorflow as tf
 
 import flp_tf
 from flp_tf.errors import InputError
-from flp_tf.files import check_writable, local
+from flp_tf.files import check_no_link, check_writable, local
 from flp_tf.registry import text
 from flp_tf.runs import checkpoints, files, labels
 from flp_tf.runs.config import Config
@@ -146,6 +146,7 @@ class RunDirectory:
 
     def _check_room(self, config: Config) -> None:
         """Raises InputError if something stands where the run is going to write, before hours are spent."""
+        check_no_link(self.checkpoints, self.path, self.flag)
         expected = {self.checkpoints: Path.is_dir, self.config_file: Path.is_file, self.result_file: Path.is_file}
         for path, is_right in expected.items():
             if os.path.lexists(path) and not is_right(path):
