@@ -125,7 +125,7 @@ def find(path: str | os.PathLike[str], flag: str = "logdir") -> RunDirectory:
         return RunDirectory(PRETRAINED / path, flag)
     if not directory.path.exists():
         ships = ", ".join(pretrained_names())
-        raise InputError(f"--{flag}={path} is no folder, and no network that ships; those are {ships}")
+        raise InputError(f"--{flag}={path} does not exist, and is no network that ships; those are {ships}")
     return directory
 
 
