@@ -100,7 +100,7 @@ def check_no_link(path: Path, root: Path, flag: str) -> None:
     """
     for folder in (path, *path.parents[: len(path.relative_to(root).parts) - 1]):
         if folder.is_symlink():
-            raise InputError(f"--{flag}: {folder} is a link, and may lead elsewhere; move it, or name another folder")
+            raise InputError(f"--{flag}: {folder} is in the way: it is a link; move it, or name another folder")
 
 
 def check_complete(paths: Sequence[Path], flag: str) -> None:

@@ -139,7 +139,7 @@ def test_a_linked_folder_is_not_written_to(name, target, trained, tmp_path):
     before = contents(tmp_path)
     line = refusal(*COMMANDS[name], f"--logdir={trained}")
     assert contents(tmp_path) == before and not (tmp_path / "nowhere").exists()
-    assert f"{trained / name} is a link, and may lead elsewhere; move it, or name another folder" in line
+    assert f"{trained / name} is in the way: it is a link; move it, or name another folder" in line
 
 
 @pytest.mark.parametrize("target", ["victim", "nowhere"])
