@@ -13,6 +13,7 @@ from flp_tf.analysis.result import check_output
 from flp_tf.commandline import CommandLine
 from flp_tf.errors import InputError
 from flp_tf.export import FORMATS, export, litert
+from flp_tf.files import check_no_link, local
 from flp_tf.learners import Learner
 from flp_tf.meta.evaluation import Evaluator
 from flp_tf.meta.trainer import Diverged
@@ -21,7 +22,7 @@ from flp_tf.runs import labels, results
 from flp_tf.runs.config import Config, resolve
 from flp_tf.runs.directory import RunDirectory, machine
 from flp_tf.runs.interruption import Interrupted
-from flp_tf.runs.run import changed, load, restore, restore_learner
+from flp_tf.runs.run import changed, find, load, restore, restore_learner
 from flp_tf.runs.sections import RunOptions
 from flp_tf.runs.training import meta_train
 
@@ -84,7 +85,8 @@ def train(line: CommandLine) -> None:
 
 def evaluate(line: CommandLine) -> None:
     """Repeats the meta-test of a run, on other lifetimes or more of them."""
-    directory = RunDirectory(line.command["logdir"])
+    directory = find(line.command["logdir"])
+    check_own(line, line.command["logdir"], directory.path)
     saved = directory.config()
     config = recall(line, saved, "seed")
     output = RunDirectory(line.command["output"] or directory.path, flag=_folder_flag(line))
@@ -105,10 +107,13 @@ def export_run(line: CommandLine) -> None:
             raise InputError(f"--{flag} does not go with --format={form}; it goes with --format=litert")
     if not 0 <= batch <= MOST_INT:
         raise InputError(f"--batch={batch} is no number of examples; legal values are 0 (any) to {MOST_INT}")
-    directory = RunDirectory(line.command["logdir"])
+    directory = find(line.command["logdir"])
+    check_own(line, line.command["logdir"], directory.path)
     saved = directory.config()
     config = recall(line, saved)
     default = directory.export if form == "saved_model" else directory.path / form
+    if not line.command["output"]:
+        check_no_link(default, directory.path, "logdir")
     path = RunDirectory(line.command["output"] or default, flag=_folder_flag(line)).path
     if form == "saved_model":
         # It is replaced as a whole, so files are made beside it.
@@ -189,6 +194,8 @@ def recall(line: CommandLine, config: Config, *free: str) -> Config:
 def analyze(line: CommandLine) -> None:
     """Makes a figure of the paper from one run or several, their folders joined by commas."""
     name = line.command["analysis"]
+    if not name:
+        raise InputError(f"--mode=analyze needs --analysis; legal values: {', '.join(sorted(ANALYSES))}")
     analysis = Choice(ANALYSES[name])
     options = ANALYSES.options(name)
     own = options.__dataclass_fields__.keys()
@@ -201,14 +208,33 @@ def analyze(line: CommandLine) -> None:
     check(chosen)
     check(of_run)
     changes = {"jit_compile": given["jit_compile"]} if "jit_compile" in given else {}
-    runs = [load(logdir, **changes) for logdir in folders(line.command["logdir"])]
-    output = RunDirectory(line.command["output"] or runs[0].path / "analysis" / name, flag="output")
-    check_output(name, output.path)
+    logdirs = folders(line.command["logdir"])
+    paths = [find(logdir).path for logdir in logdirs]
+    check_own(line, logdirs[0], paths[0])
+    for number, path in enumerate(paths):
+        if path.resolve() in [earlier.resolve() for earlier in paths[:number]]:
+            raise InputError(f"--logdir names {path} twice, which counts as another seed; name each run once")
+    runs = [load(path, **changes) for path in paths]
+    default = runs[0].path / "analysis" / name
+    if not line.command["output"]:
+        check_no_link(default, runs[0].path, "logdir")
+    output = RunDirectory(line.command["output"] or default, flag="output")
+    check_output(name, output.path, runs)
     result = analysis._replace(options=chosen)(
         runs=runs, output=Path(output.path), lifetimes=of_run.eval_episodes, seed=of_run.seed
     )
     for file in result.files:
         print(file)
+
+
+def check_own(line: CommandLine, name: str, path: Path) -> None:
+    """Checks that results of a network that ships are not to be written beside it.
+
+    Raises:
+        InputError: if `--logdir` gives its name, and there is no `--output`.
+    """
+    if not line.command["output"] and path != local(name, "logdir"):
+        raise InputError(f"--logdir={name} is a network that ships; name a folder for the results with --output")
 
 
 def folders(text: str) -> list[str]:

@@ -1,9 +1,11 @@
 """Paths that users name, and files that are written whole or not at all."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -79,6 +81,39 @@ def unmade(folder: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
+
+
+def printable(name: str) -> str:
+    """Returns the name of a file for messages; one that is not UTF-8 could not be printed on every screen."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def content(path: Path) -> bytes:
+    """Returns what a file holds; a pipe or a device, whose reader may wait for ever, is no file.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return path.read_bytes()
+
+
+def check_no_link(path: Path, root: Path, flag: str) -> None:
+    """Checks that a folder to write to lies in the one that a user names: no link leads elsewhere.
+
+    Args:
+        path: the folder, below `root`; it need not exist.
+        root: the folder that the user names.
+        flag: the flag that names it, for messages.
+
+    Raises:
+        InputError: if it, or a folder between both, is a link.
+    """
+    for folder in (path, *path.parents[: len(path.relative_to(root).parts) - 1]):
+        if folder.is_symlink():
+            raise InputError(f"--{flag}: {folder} is in the way: it is a link; move it, or name another folder")
 
 
 def check_complete(paths: Sequence[Path], flag: str) -> None:

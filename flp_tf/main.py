@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
-from flp_tf.silence import silenced
+from flp_tf.silence import make_writable, silenced
 
 
 @contextlib.contextmanager
@@ -40,6 +40,7 @@ def startup() -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    make_writable()
     with startup():
         import tensorflow as tf
 

@@ -261,15 +261,15 @@ def test_folders_may_have_commas_in_their_names(made, text, expected, tmp_path, 
 @pytest.mark.parametrize("name", ["readout.png", "readout.csv"])
 def test_an_analysis_replaces_its_own_results_alone(name, tmp_path):
     (tmp_path / name).write_text("mine")
-    assert f"{tmp_path / name} is in the way" in refused(check_output, "readout", tmp_path)
-    check_output("alignment", tmp_path)
+    assert f"{tmp_path / name} is in the way" in refused(check_output, "readout", tmp_path, [])
+    check_output("alignment", tmp_path, [])
     assert (tmp_path / name).read_text() == "mine"
 
 
 def test_an_analysis_does_not_follow_a_link_in_the_place_of_its_events(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "readout_events").symlink_to(tmp_path / "elsewhere")
-    assert f"{tmp_path / 'readout_events'} is in the way" in refused(check_output, "readout", tmp_path)
+    assert f"{tmp_path / 'readout_events'} is in the way" in refused(check_output, "readout", tmp_path, [])
 
 
 @pytest.mark.parametrize("seed", range(12))

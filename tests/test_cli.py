@@ -270,7 +270,7 @@ def test_flags_that_an_analysis_does_not_have_are_refused(arguments, parts, run_
 
 def test_analysis_of_a_folder_that_is_not_there_makes_none(tmp_path):
     line = refusal("--mode=analyze", "--analysis=readout", f"--logdir={tmp_path / 'run'}")
-    assert f"--logdir={tmp_path / 'run'} is no folder" in line
+    assert f"--logdir={tmp_path / 'run'} does not exist" in line
     assert not list(tmp_path.iterdir())
 
 

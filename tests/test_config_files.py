@@ -13,7 +13,6 @@ from flp_tf.learners import METHODS
 from flp_tf.registry import option
 from flp_tf.runs.config import Config, configure
 from flp_tf.runs.recipes import PAPER, RECIPES
-from flp_tf.runs.run import changed
 from flp_tf.runs.sections import FIXED, component, places
 from flp_tf.tasks import TASKS, Sine
 
@@ -238,17 +237,3 @@ def test_more_lifetimes_go_on_and_fewer_do_not():
     config = configure(episodes=100)
     assert configure(episodes=101).differences(config) == []
     assert configure(episodes=99).differences(config) == ["--episodes=99 (the run has 100)"]
-
-
-def test_a_file_does_not_decide_where_caches_are_written(tmp_path, capsys):
-    """A `data_dir` that is not the command line's is used if there are caches, and not made."""
-    config = configure(task="omniglot", data_dir=str(tmp_path / "planted"))
-    assert changed(config, {}).data_dir == "~/tensorflow_datasets"
-    assert f"--data_dir={tmp_path / 'planted'} of the run's config.json holds no caches" in capsys.readouterr().err
-    assert changed(config, {"data_dir": str(tmp_path / "mine")}).data_dir == str(tmp_path / "mine")
-    assert changed(config, {"data_dir": config.data_dir}) == config
-    (tmp_path / "planted").mkdir()
-    assert changed(config, {}) != config
-    (tmp_path / "planted" / "flp_tf").mkdir()
-    assert changed(config, {}) == config and not list((tmp_path / "planted" / "flp_tf").iterdir())
-    assert changed(configure(), {}) == configure()

@@ -16,14 +16,14 @@ def test_unwritable_logdir_is_refused(mode, tmp_path):
     before = contents(tmp_path)
     line = refusal(*(TINY if mode == "train" else ()), f"--mode={mode}", f"--logdir={tmp_path / 'file' / 'run'}")
     assert f"--logdir={tmp_path / 'file' / 'run'}" in line
-    assert ("Not a directory" if mode == "train" else "holds no run") in line
+    assert ("Not a directory" if mode == "train" else "does not exist") in line
     assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("mode", ["evaluate", "export"])
 def test_logdir_without_a_run_is_refused_and_not_made(mode, tmp_path):
     line = refusal(f"--mode={mode}", f"--logdir={tmp_path / 'run'}")
-    assert f"--logdir={tmp_path / 'run'} holds no run" in line
+    assert f"--logdir={tmp_path / 'run'} does not exist" in line
     assert not list(tmp_path.iterdir())
 
 

@@ -103,7 +103,7 @@ def test_a_network_that_ships_can_be_the_start(bare, tmp_path):
 @pytest.mark.parametrize(
     "start, message",
     [
-        ("nowhere", "--init_from=nowhere is no folder, and no network that ships; those are "),
+        ("nowhere", "--init_from=nowhere does not exist, and is no network that ships; those are "),
         ("sine_iid_flp2", "--init_from: checkpoint .* is of another architecture"),
     ],
 )

@@ -125,6 +125,21 @@ def test_files_that_no_csv_file_names_are_skipped_with_a_count(folder, tmp_path,
     np.testing.assert_array_equal(task.images["test"], expected.images["test"])
 
 
+def test_a_link_to_nowhere_that_no_csv_file_names_is_skipped(folder, tmp_path, capsys):
+    """Editors make such for a file that is open."""
+    (folder / "images" / ".#x.jpg").symlink_to("/nowhere/at/all")
+    (folder / "images" / os.fsdecode(b"!\xff.jpg")).write_bytes(b"not UTF-8")
+    load(folder, tmp_path / "data")
+    assert r"that no csv file names, such as !\udcff.jpg" in (said := capsys.readouterr().err) and "skipped 2" in said
+
+
+def test_a_pipe_in_the_place_of_a_csv_file_is_not_waited_for(folder, tmp_path):
+    (folder / "train.csv").unlink()
+    os.mkfifo(folder / "train.csv")
+    with pytest.raises(InputError, match=r"train\.csv cannot be read: it is no file"):
+        load(folder, tmp_path / "data")
+
+
 def rewrite(folder, name, change):
     with (folder / name).open(newline="") as file:
         rows = [tuple(row) for row in csv.reader(file)][1:]

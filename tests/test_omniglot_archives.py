@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -124,6 +125,26 @@ def test_files_of_the_system_are_skipped_with_a_count(tmp_path, archives, capsys
     assert f"{BACKGROUND}{'' if unpacked else '.zip'}: skipped {count} files that are no drawings" in (
         capsys.readouterr().err
     )
+
+
+def test_a_name_that_is_not_utf8_is_refused_or_skipped(tmp_path, archives, capsys):
+    shutil.unpack_archive(archives / f"{BACKGROUND}.zip", archives)
+    (archives / f"{BACKGROUND}.zip").unlink()
+    stray = archives / BACKGROUND / os.fsdecode(b"\xff.png")
+    stray.write_bytes(b"")
+    load(tmp_path)
+    assert f"{BACKGROUND}: skipped 1 files that are no drawings" in capsys.readouterr().err
+    (drawing,) = (archives / BACKGROUND).glob("Alpha/character01/0001_01.png")
+    drawing.rename(drawing.with_name(os.fsdecode(b"\xff.png")))
+    with pytest.raises(InputError, match=r"character01/\\udcff.png', a name that is not UTF-8; rename it"):
+        load(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_an_archive_is_not_waited_for(tmp_path, archives):
+    (archives / f"{BACKGROUND}.zip").unlink()
+    os.mkfifo(archives / f"{BACKGROUND}.zip")
+    with pytest.raises(InputError, match=rf"{BACKGROUND}\.zip cannot be read: it is no file"):
+        load(tmp_path)
 
 
 def without(part):

@@ -107,5 +107,7 @@ def test_weights_alone_are_not_trained_further():
 def test_unknown_name_names_the_legal_ones():
     with pytest.raises(InputError, match="sine_continual_flp2"):
         pretrained.load("nothing")
-    with pytest.raises(InputError, match=r"nowhere is no folder, and no network that ships; those are .*sine_iid_flp2"):
+    with pytest.raises(
+        InputError, match=r"nowhere does not exist, and is no network that ships; those are .*sine_iid_flp2"
+    ):
         flp_tf.load("nowhere")

@@ -19,6 +19,7 @@ CACHE = "data"
 SMALL = ("--network=8-8", "--episodes=2", "--ways=2", "--shots=1", "--query_size=1", "--image_size=8")
 NOT_NUMBERS = ("", "x", "1,5", "²", "0x10", "--1", "nan", "inf", "1e39", "-1e39", "9" * 5000)
 NOT_INTEGERS = ("1.5", "1e3", "99999999999", "2147483648", "-2147483649", *NOT_NUMBERS)
+NOT_VERSIONS = (3, "abc", [1], None, {"flp_tf": 3}, {"flp_tf": "99.0.0"}, {"flp_tf": "9" * 5000 + ".0"})
 NOT_TRUE_OR_FALSE = ("", "perhaps", "2", "None", "tru")
 
 
@@ -126,7 +127,7 @@ def configuration(rng: random.Random, folder: Path, run: Path) -> Case:
     changes = [
         lambda: json.dumps(content | {name: rng.choice(wrong.get(type(content[name]), [3, None, ["x"], {}]))}),
         lambda: json.dumps(content | {f"{name}_of_another_version": 1}),
-        lambda: json.dumps(content | {"versions": rng.choice([3, {"flp_tf": 3}, {"flp_tf": "99.0.0"}])}),
+        lambda: json.dumps(content | {"versions": rng.choice(NOT_VERSIONS)}),
         lambda: file.read_text()[: rng.randrange(len(file.read_text()) - 2)],
         lambda: rng.choice(["", "[]", "null", "NaN", "3", '"x"', "[" * 100_000]),
     ]
@@ -134,6 +135,14 @@ def configuration(rng: random.Random, folder: Path, run: Path) -> Case:
     mode = rng.choice(("evaluate", "export", "analyze"))
     further = ["--analysis=readout"] if mode == "analyze" else []
     return Case("config.json", [f"--mode={mode}", *further, f"--logdir={folder / 'run'}"])
+
+
+def versions(rng: random.Random, folder: Path, run: Path) -> Case:
+    """A folder with a `config.json` of another program, which has fields of the same names."""
+    (folder / "taken").mkdir()
+    content = {"task": "sine", "versions": rng.choice([None, *NOT_VERSIONS[:3], {"sine": "1.0"}])}
+    (folder / "taken" / "config.json").write_text(json.dumps(content))
+    return Case("obstacles in a folder", [f"--logdir={folder / 'taken'}"])
 
 
 def drawing(rng: random.Random, folder: Path, run: Path) -> Case:
@@ -220,6 +229,7 @@ KINDS = (
     path,
     obstacle,
     configuration,
+    versions,
     drawing,
     listing,
     cluster,

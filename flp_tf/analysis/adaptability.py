@@ -13,6 +13,7 @@ from flp_tf.analysis.readout import errors_after_lifetime
 from flp_tf.analysis.result import Curve, Result, save
 from flp_tf.analysis.series import Series, identity, in_series
 from flp_tf.errors import InputError
+from flp_tf.files import check_no_link
 from flp_tf.learners.base import Learner
 from flp_tf.meta.evaluation import Evaluator
 from flp_tf.registry import option
@@ -98,7 +99,7 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
         for series in every
     ]
     figure = figures.points(curves, "plastic layers", [curves[0].panel])
-    return save(NAME, output, curves, figure, "plastic_layers", "tested")
+    return save(NAME, output, curves, figure, "plastic_layers", "tested", runs=runs)
 
 
 def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) -> Series:
@@ -119,6 +120,7 @@ def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) ->
         learner = frozen_copy(run, config)
         name = f"{run.path.name}_{PLASTIC}{depth}_{fingerprint(run, config)}"
         directory = RunDirectory(output / name, "output")
+        check_no_link(directory.path, output, "output")
         trainer = training.make_trainer(config, run.task, learner)
         with directory.claimed(config):
             training.train(trainer, Evaluator(learner, run.task, config.jit_compile), directory, config)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -11,15 +12,20 @@ from typing import Any, NamedTuple
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from flp_tf.analysis.series import Series, order_name
 from flp_tf.errors import InputError
 from flp_tf.files import check_complete
-from flp_tf.runs import files
+from flp_tf.runs import files, labels
+from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory
+from flp_tf.runs.run import Run
 from flp_tf.runs.summaries import to_image
 
 PNG_DPI = 160
+# Text of the PNG that says which runs it is of.
+LABEL = "flp_tf"
 STATISTICS = ("quantity", "unit", "mean", "standard_error")
 
 
@@ -75,12 +81,13 @@ def save(
     x_name: str,
     panel_name: str,
     counted: str = "lifetimes",
+    runs: Sequence[Run] | None = None,
 ) -> Result:
     """Writes the figure, table and TensorBoard events of an analysis.
 
     They are `ANALYSIS.png`, `ANALYSIS.csv` and one file in `ANALYSIS_events/`. The same
-    analysis in the same folder replaces these three; all other files stay, so that the
-    folder may also be that of a run or of other analyses.
+    analysis of the same runs in the same folder replaces these three, see `check_output`;
+    all other files stay, so that the folder may also be that of a run or of other analyses.
 
     The CSV is in long format, a row for every point:
 
@@ -97,24 +104,32 @@ def save(
         x_name: what `Curve.x` is, a column of the CSV.
         panel_name: what `Curve.panel` is, a column of the CSV.
         counted: what the values of a curve are of, the last column of the CSV: how many there are.
+        runs: what the analysis is of; by default all networks of the curves.
 
     Raises:
         InputError: if the folder cannot be written, or holds files of these names that are others'.
     """
-    check_output(analysis, output)
+    runs = runs or [run for curve in curves for run in curve.series.runs]
+    check_output(analysis, output, runs)
     columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, counted]
     rows = [dict(zip(columns, row)) for curve in curves for row in _rows(curve)]
-    contents = dict(zip(_paths(analysis, output), (_png(figure), _csv(columns, rows), _events(analysis, figure))))
+    contents = dict(zip(_paths(analysis, output), (_png(figure, runs), _csv(columns, rows), _events(analysis, figure))))
     for path, content in contents.items():
         with files.whole(path) as file:
             file.write(content)
     return Result(rows, figure, list(contents))
 
 
-def check_output(analysis: str, output: Path) -> None:
+def check_output(analysis: str, output: Path, runs: Sequence[Run]) -> None:
     """Checks that an analysis can write into a folder, and does not replace what it did not write.
 
-    Its own results are complete. A picture or table of the same name alone is another's.
+    Its own results are complete, and of no other runs. A picture or table of the same name
+    alone is another's.
+
+    Args:
+        analysis: its name.
+        output: the folder.
+        runs: what it is of.
 
     Raises:
         InputError: if it cannot.
@@ -124,7 +139,29 @@ def check_output(analysis: str, output: Path) -> None:
     if paths[-1].parent.is_symlink():
         raise InputError(f"--output: {paths[-1].parent} is in the way; move it, or name another folder")
     check_complete(paths, "output")
+    if paths[0].exists():
+        at_home = output.resolve() in [(run.path / "analysis" / analysis).resolve() for run in runs]
+        _check_label(paths[0], [run.config for run in runs], at_home)
     RunDirectory(output, "output").check_writable()
+
+
+def _check_label(png: Path, configs: Sequence[Config], at_home: bool) -> None:
+    """Raises InputError if a picture is of a run that is none of these, or not `at_home` and does not say of which."""
+    wrong = f"--output: {png} is in the way"
+    try:
+        with Image.open(png, formats=["PNG"]) as picture:
+            found = [Config.from_dict(of_run) for of_run in json.loads(picture.info.get(LABEL, "[]"))]
+    except (OSError, TypeError, ValueError, RecursionError, SyntaxError):
+        raise InputError(f"{wrong}: flp_tf did not write it; move it, or name another folder") from None
+    except InputError as error:
+        raise InputError(f"{wrong}: it is of another run: {error}; move it, or name another folder") from None
+    if not found and not at_home:
+        raise InputError(f"{wrong}: it does not say which runs it is of; move it, or name another folder")
+    for of_run in found:
+        differences = [config.differences(of_run) for config in configs]
+        if all(differences):
+            least = ", ".join(min(differences, key=len))
+            raise InputError(f"{wrong}: it is of another run: {least}; move it, or name another folder")
 
 
 def _paths(analysis: str, output: Path) -> list[Path]:
@@ -134,9 +171,11 @@ def _paths(analysis: str, output: Path) -> list[Path]:
     return [output / f"{analysis}.png", output / f"{analysis}.csv", events]
 
 
-def _png(figure: matplotlib.figure.Figure) -> bytes:
+def _png(figure: matplotlib.figure.Figure, runs: Sequence[Run]) -> bytes:
+    """Returns the content of a PNG file that says which runs it is of: the label of each, once."""
+    found = {json.dumps(labels.label(run.config), sort_keys=True): None for run in runs}
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=PNG_DPI)
+    figure.savefig(file, format="png", dpi=PNG_DPI, metadata={LABEL: f"[{','.join(found)}]"})
     return file.getvalue()
 
 

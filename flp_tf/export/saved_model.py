@@ -30,7 +30,7 @@ def free(path: Path) -> bool:
     found = {
         child.relative_to(path).as_posix() for child in path.rglob("*") if child.is_symlink() or not child.is_dir()
     }
-    return "saved_model.pb" in found and all(map(FILE.fullmatch, found))
+    return "saved_model.pb" in found and all(FILE.fullmatch(name) and (path / name).is_file() for name in found)
 
 
 def export(learner: Learner, path: str | Path, label: Mapping[str, Any] | None = None) -> None:

@@ -72,7 +72,7 @@ class Checkpoints:
     @property
     def steps(self) -> list[int]:
         """The outer steps that there are checkpoints of, newest first."""
-        names = (NAME.fullmatch(path.name) for path in _content(self.directory))
+        names = (NAME.fullmatch(path.name) for path in _content(self.directory) if path.is_file())
         return sorted((int(name[1]) for name in names if name), reverse=True)
 
     def save(self, step: int) -> None:

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 import flp_tf
 from flp_tf.errors import InputError
-from flp_tf.files import check_writable, local, unmade
+from flp_tf.files import check_no_link, check_writable, local, unmade
 from flp_tf.registry import text
 from flp_tf.runs import checkpoints, files, labels
 from flp_tf.runs.config import Config
@@ -170,6 +170,7 @@ class RunDirectory:
 
     def _check_room(self, config: Config) -> None:
         """Raises InputError if something stands where the run is going to write, before hours are spent."""
+        check_no_link(self.checkpoints, self.path, self.flag)
         expected = {self.checkpoints: Path.is_dir, self.config_file: Path.is_file, self.result_file: Path.is_file}
         for path, is_right in expected.items():
             if os.path.lexists(path) and not is_right(path):
@@ -187,7 +188,8 @@ class RunDirectory:
     def _is_ours(self) -> bool:
         """Returns whether `config.json` is one that this library wrote."""
         with contextlib.suppress(InputError):
-            return "task" in (content := self.read("config.json")) and "flp_tf" in dict(content.get("versions", {}))
+            written_by = (content := self.read("config.json")).get("versions")
+            return "task" in content and isinstance(written_by, Mapping) and "flp_tf" in written_by
         return False
 
     def _compare_versions(self) -> None:
@@ -240,7 +242,7 @@ class RunDirectory:
             InputError: if it cannot be read, or is not an object of JSON.
         """
         try:
-            content = json.loads((self.path / name).read_bytes(), parse_constant=_refuse_constant)
+            content = json.loads(files.content(self.path / name), parse_constant=_refuse_constant)
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{self.path / name} cannot be read: {error}") from None
         if not isinstance(content, dict):

@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from flp_tf.errors import InputError
-from flp_tf.files import PARTIAL, whole
+from flp_tf.files import PARTIAL, content, whole
 
 try:
     import fcntl
 except ImportError:  # Not a POSIX system: there are no locks.
     fcntl = None
 
-__all__ = ["LOCK", "locked", "remove_partial", "whole"]
+__all__ = ["LOCK", "content", "locked", "remove_partial", "whole"]
 
 LOCK = ".lock"
 
@@ -59,7 +59,8 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
     finally:
         if descriptor is not None:
             # No process waits for this file: see `_acquire`.
-            (folder / name).unlink(missing_ok=True)
+            if _is_at(folder / name, descriptor):
+                (folder / name).unlink(missing_ok=True)
             os.close(descriptor)
 
 
@@ -75,29 +76,38 @@ def _acquire(path: Path) -> int | None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = _holder(descriptor)
+            holder = _holder(descriptor) or "another process"
             os.close(descriptor)
             raise InputError(f"{path.parent} is in use by {holder}; wait for it, or name another folder") from None
         except OSError:
             os.close(descriptor)
             return None
         opened = os.fstat(descriptor)
-        if not stat.S_ISREG(opened.st_mode) or opened.st_nlink > 1:
-            os.close(descriptor)
-            raise InputError(f"{path} is not a lock file of flp_tf; remove it")
+        is_ours = stat.S_ISREG(opened.st_mode) and opened.st_nlink < 2 and (not opened.st_size or _holder(descriptor))
         # Whoever held the lock until now removed the file: then another one has its name.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(opened, os.stat(path, follow_symlinks=False)):
-                os.truncate(descriptor, 0)
-                os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-                return descriptor
+        is_there = _is_at(path, descriptor)
+        if is_ours and is_there:
+            os.truncate(descriptor, 0)
+            os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+            return descriptor
         os.close(descriptor)
+        if is_there:
+            raise InputError(f"{path} is not a lock file of flp_tf; move it, or name another folder")
 
 
-def _holder(descriptor: int) -> str:
-    """Returns "process PID on HOST", as the holder of a lock wrote it."""
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Returns whether an open file has a path; another one may have it by now, or none."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    return False
+
+
+def _holder(descriptor: int) -> str | None:
+    """Returns "process PID on HOST", as the holder of a lock wrote it; None if no holder wrote the file."""
     try:
         content = json.loads(os.pread(descriptor, 1000, 0))
-        return f"process {content['pid']} on {content['host']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+        if content.keys() == {"pid", "host"}:
+            return f"process {content['pid']} on {content['host']}"
+    except (OSError, ValueError, AttributeError, RecursionError):
+        pass
+    return None

@@ -14,6 +14,7 @@ from typing import Any
 
 from flp_tf.errors import InputError
 from flp_tf.export import litert, saved_model
+from flp_tf.runs import files
 from flp_tf.runs.config import Config
 
 EVALUATION, REPORT = "evaluation.json", "litert.json"
@@ -73,13 +74,15 @@ def _label_of(path: Path) -> Any:
 
 
 def _of_json(path: Path) -> Any:
-    content = json.loads(path.read_bytes())
+    content = json.loads(files.content(path))
     if "run" not in content and FIELDS[path.name] not in content:
         raise ValueError
     return content.get("run")
 
 
 def _of_litert(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError
     with path.open("rb") as file:
         if file.read(8)[4:] != IDENTIFIER:
             raise ValueError

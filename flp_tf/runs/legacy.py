@@ -13,6 +13,7 @@ from flp_tf.registry import NoOptions
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.sections import choose, flags_of, known
 
+VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})(?![0-9])")
 # What flp_tf 0.1 did without an option for it.
 IMPLIED = {RECIPES.flag: "paper", "initial": "fixed", "estimator": "backprop"}
 
@@ -34,7 +35,7 @@ def converted(content: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(content)
     versions = values.pop("versions", {})
     written_by = versions.get("flp_tf", "") if isinstance(versions, Mapping) else None
-    if not isinstance(written_by, str):
+    if not isinstance(written_by, str) or (written_by and not VERSION.match(written_by)):
         raise InputError("the field versions does not read")
     if _version(written_by) > _version(__version__):
         raise InputError(f"flp_tf {written_by} wrote it, this is flp_tf {__version__}; install the newer one")
@@ -45,7 +46,7 @@ def converted(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _version(text: str) -> tuple[int, int]:
     """Returns the part of a version on which the fields depend."""
-    match = re.match(r"(\d+)\.(\d+)", text, re.ASCII)
+    match = VERSION.match(text)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 

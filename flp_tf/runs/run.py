@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from flp_tf import learners
 from flp_tf.errors import InputError
-from flp_tf.files import local
 from flp_tf.learners.base import Learner
 from flp_tf.meta.distribution import allow_memory_growth
 from flp_tf.runs.checkpoints import Checkpoints, weights
@@ -17,8 +16,6 @@ from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.sections import places
 from flp_tf.tasks import Task
 
-# Folders of caches in a `data_dir`.
-CACHES = ("flp_tf", "omniglot", "mini_imagenet_ravi")
 # Folder of the networks that ship with the library.
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
@@ -81,7 +78,7 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """Returns the configuration of a run with other options.
 
     A `config.json` may come from elsewhere, and must not decide where files are written: a
-    `data_dir` of its own is used if caches are there already.
+    `data_dir` of its own is used if the very images are there already, decoded.
 
     Args:
         config: of the run.
@@ -95,13 +92,22 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     if folder is None or "data_dir" in changes:
         return config
     usual = places()["data_dir"][0].field.default
-    if folder == usual or any((local(folder, "data_dir") / name).is_dir() for name in CACHES):
+    if folder == usual or _is_cached(config):
         return config
     print(
-        f"flp_tf: --data_dir={folder} of the run's config.json holds no caches; taken: --data_dir={usual}",
+        f"flp_tf: --data_dir={folder} of the run's config.json lacks these images; taken: --data_dir={usual}",
         file=sys.stderr,
     )
     return config.replace(data_dir=usual)
+
+
+def _is_cached(config: Config) -> bool:
+    task, options = config.choice("task")
+    try:
+        return hasattr(task, "is_cached") and task.is_cached(options)
+    except InputError:
+        # They are needed for some modes alone.
+        return False
 
 
 def find(path: str | os.PathLike[str], flag: str = "logdir") -> RunDirectory:
@@ -119,7 +125,7 @@ def find(path: str | os.PathLike[str], flag: str = "logdir") -> RunDirectory:
         return RunDirectory(PRETRAINED / path, flag)
     if not directory.path.exists():
         ships = ", ".join(pretrained_names())
-        raise InputError(f"--{flag}={path} is no folder, and no network that ships; those are {ships}")
+        raise InputError(f"--{flag}={path} does not exist, and is no network that ships; those are {ships}")
     return directory
 
 

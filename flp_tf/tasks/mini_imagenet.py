@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import sys
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from flp_tf.errors import InputError
-from flp_tf.files import check_writable, local
+from flp_tf.files import check_writable, local, printable
 from flp_tf.registry import option
 from flp_tf.tasks.base import SPLITS
 from flp_tf.tasks.classification import Dataset, DatasetOptions, check_episode
@@ -23,6 +24,9 @@ from flp_tf.tasks.images.mini_imagenet_folder import (
     read_listings,
     unnamed,
 )
+
+if typing.TYPE_CHECKING:
+    from flp_tf.tasks.images.mini_imagenet_builder import MiniImagenetRavi
 
 # Images read from disk at a time.
 BATCH = 256
@@ -66,9 +70,16 @@ class MiniImagenet(Dataset):
         counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
         print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
         if skipped := unnamed(folder, listings):
-            text = f"skipped {len(skipped)} files in {folder / 'images'} that no csv file names, such as {skipped[0]}"
-            print(f"mini-ImageNet: {text}", file=sys.stderr)
+            text = f"skipped {len(skipped)} files in {folder / 'images'} that no csv file names, such as "
+            print(f"mini-ImageNet: {text}{printable(skipped[0])}", file=sys.stderr)
         return images
+
+    @staticmethod
+    def is_cached(options: MiniImagenetOptions) -> bool:
+        """Returns whether tensorflow-datasets has its files in `data_dir`."""
+        folder = local(options.mini_imagenet_dir, "mini_imagenet_dir")
+        data_dir = local(options.data_dir, "data_dir")
+        return _builder(folder, read_listings(folder), options.image_size, data_dir).is_prepared()
 
 
 def check_listing(folder: Path, split: str, listing: Listing, ways: int, shots: int, query_size: int) -> None:
@@ -88,13 +99,8 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
     # Imported here: it takes a second, and other tasks do not need it.
     import tensorflow_datasets as tfds
 
-    from flp_tf.tasks.images.mini_imagenet_builder import MiniImagenetConfig, MiniImagenetRavi
-
-    config = MiniImagenetConfig(size, fingerprint(folder, listings), listings)
-    with _quiet():
-        builder = MiniImagenetRavi(config=config, data_dir=data_dir)
-        prepared = builder.is_prepared()
-    if not prepared:
+    builder = _builder(folder, listings, size, data_dir)
+    if not builder.is_prepared():
         check_images(folder, listings)
         check_writable(data_dir, "data_dir")
     try:
@@ -102,6 +108,15 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
     except OSError as error:
         raise InputError(f"--data_dir={data_dir} cannot be written: {error.strerror or error}") from None
     return {split: _load(builder, split, listings[split], size) for split in SPLITS}
+
+
+def _builder(folder: Path, listings: dict[str, Listing], size: int, data_dir: Path) -> "MiniImagenetRavi":
+    """Returns what makes and reads the files of tensorflow-datasets."""
+    from flp_tf.tasks.images.mini_imagenet_builder import MiniImagenetConfig, MiniImagenetRavi
+
+    with _quiet():
+        config = MiniImagenetConfig(size, fingerprint(folder, listings), listings)
+        return MiniImagenetRavi(config=config, data_dir=data_dir)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -60,12 +61,7 @@ class Omniglot(Dataset):
     @staticmethod
     def load_images(options: OmniglotOptions) -> dict[str, np.ndarray]:
         """Returns the drawings by split, uint8 `[classes, drawings, size, size, 1]`."""
-        data_dir = local(options.data_dir, "data_dir")
-        if options.omniglot_archives:
-            source = from_archives(local(options.omniglot_archives, "omniglot_archives"))
-        else:
-            source = omniglot_drawings.from_tensorflow_datasets(data_dir)
-        path = data_dir / "flp_tf" / f"omniglot_{options.image_size}px_{source.key}.npz"
+        source, path = _source(options)
         arrays = cached(path, lambda: _decode(source, options.image_size))
         alphabets = arrays["alphabets"]
         splits = split_classes(alphabets, arrays["evaluation"], options.meta_test_alphabets, options.ways)
@@ -80,6 +76,21 @@ class Omniglot(Dataset):
         for line in (*source.notes, summary):
             print(f"Omniglot: {line}", file=sys.stderr)
         return {split: arrays["images"][classes] for split, classes in splits.items()}
+
+    @staticmethod
+    def is_cached(options: OmniglotOptions) -> bool:
+        """Returns whether the drawings are in `data_dir`, decoded."""
+        return _source(options)[1].is_file()
+
+
+def _source(options: OmniglotOptions) -> tuple[omniglot_drawings.Source, Path]:
+    """Returns where the drawings come from, and the file of the decoded ones."""
+    data_dir = local(options.data_dir, "data_dir")
+    if options.omniglot_archives:
+        source = from_archives(local(options.omniglot_archives, "omniglot_archives"))
+    else:
+        source = omniglot_drawings.from_tensorflow_datasets(data_dir)
+    return source, data_dir / "flp_tf" / f"omniglot_{options.image_size}px_{source.key}.npz"
 
 
 def split_classes(

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from flp_tf.errors import InputError
+from flp_tf.files import content
 
 CSV_FILES = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 COLUMNS = ["filename", "label"]
@@ -62,9 +63,8 @@ def unnamed(folder: Path, listings: dict[str, Listing]) -> list[str]:
 
 def fingerprint(folder: Path, listings: dict[str, Listing]) -> str:
     """Returns a text that differs between folders of other contents, without reading the images."""
-    sizes = {path.name: path.stat().st_size for path in (folder / "images").iterdir()}
     lines = [
-        f"{split} {label} {name} {sizes[name]}"
+        f"{split} {label} {name} {(folder / 'images' / name).stat().st_size}"
         for split, listing in listings.items()
         for label, names in listing.items()
         for name in names
@@ -98,7 +98,7 @@ def _read_csv(path: Path) -> Listing:
     flag, listing = f"--mini_imagenet_dir={path.parent}", {}
     try:
         # Some editors begin a file with a byte order mark; it is no part of the first name.
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content(path).decode("utf-8-sig")
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         if next(rows, None) != COLUMNS:
             raise InputError(f"{flag}: {path} does not begin with {','.join(COLUMNS)}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flp_tf.errors import InputError
+from flp_tf.files import printable
 from flp_tf.tasks.images import omniglot_official
 from flp_tf.tasks.images.omniglot_drawings import Character, Drawings, Source
 from flp_tf.tasks.images.omniglot_official import ARCHIVES, EVALUATION
@@ -68,6 +69,8 @@ def _tree(path: Path) -> Listing:
         # One look at each file tells whether it is one, and whether it changed.
         files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
         drawings = {name: file for name, file in files.items() if DRAWING.fullmatch(name)}
+        if not_text := [name for name in drawings if name.encode(errors="ignore").decode() != name]:
+            raise InputError(f"--omniglot_archives: {path} has {not_text[0]!r}, a name that is not UTF-8; rename it")
         stats = {name: file.stat() for name, file in drawings.items()}
     lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats.items()]
     identity = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -75,6 +78,8 @@ def _tree(path: Path) -> Listing:
 
 
 def _zip(path: Path) -> Listing:
+    if not path.is_file():
+        raise InputError(f"--omniglot_archives: {path} cannot be read: it is no file")
     with _readable(path), path.open("rb") as file:
         identity = hashlib.file_digest(file, "sha256").hexdigest()
         with _intact(path, "it is cut off, or no zip file"), zipfile.ZipFile(file) as archive:
@@ -97,8 +102,8 @@ def _notes(name: str, listing: Listing) -> Iterator[str]:
         if difference := omniglot_official.difference(name, places):
             raise _damaged(path, f"neither its checksum nor its content is the official one's: {difference}")
         yield f"{path.name} is packed anew; its content is the official one's: {omniglot_official.summary(name)}"
-    if listing.skipped:
-        yield f"{path.name}: skipped {len(listing.skipped)} files that are no drawings, such as {listing.skipped[0]}"
+    if skipped := listing.skipped:
+        yield f"{path.name}: skipped {len(skipped)} files that are no drawings, such as {printable(skipped[0])}"
 
 
 def _read(listings: dict[str, Listing]) -> Drawings:
