@@ -252,7 +252,7 @@ def test_evaluation_takes_incidental_flags_and_another_seed(run_copy):
 @pytest.mark.parametrize(
     "arguments, parts",
     [
-        ([], ["--analysis=", "readout"]),
+        ([], ["--mode=analyze needs --analysis", "readout"]),
         (["--analysis=nonsense"], ["--analysis=nonsense", "readout"]),
         (["--analysis=readout", "--lifetime=8"], ["--lifetime does not go with --analysis=readout", "--seed"]),
         (["--analysis=readout", "--episodes=8"], ["--episodes does not go with --analysis=readout"]),
