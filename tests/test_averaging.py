@@ -63,7 +63,7 @@ def test_the_mean_is_in_use_for_a_while_only():
 
 
 def test_training_is_the_same_as_without_and_so_is_what_is_resumed(tmp_path):
-    plain, whole, first = trainer_of(average=0.0), trainer_of(), trainer_of()
+    plain, whole, first = (trainer_of(lifetime=2, average=average) for average in (0.0, 0.75, 0.75))
     for _ in range(6):
         plain.outer_step()
         whole.outer_step()
@@ -72,7 +72,7 @@ def test_training_is_the_same_as_without_and_so_is_what_is_resumed(tmp_path):
     for _ in range(3):
         first.outer_step()
     Checkpoints(tmp_path, first.variables).save(3)
-    second = trainer_of()
+    second = trainer_of(lifetime=2)
     assert Checkpoints(tmp_path, second.variables).restore() == 3
     for _ in range(3):
         second.outer_step()
