@@ -16,12 +16,13 @@ from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
 from flp_tf.export import saved_model
 from flp_tf.files import partial
-from flp_tf.runs import files
+from flp_tf.runs import files, summaries
 from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.config import Config, configure
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import PRETRAINED, changed
 from flp_tf.tasks import Omniglot
+from flp_tf.tasks.images.cache import cached
 
 sys.path.append(str(ROOT / "tools"))
 import bad_inputs
@@ -211,3 +212,20 @@ def test_a_file_does_not_decide_where_caches_are_written(tmp_path, capsys):
     (tmp_path / "archives" / "images_background").rename(tmp_path / "elsewhere")
     assert changed(config, {}) != config
     assert changed(configure(), {}) == configure()
+
+
+def test_events_that_are_a_pipe_or_a_link_are_left_alone(tmp_path):
+    """A pipe would be waited for, and a link cuts off a file elsewhere."""
+    (tmp_path / "elsewhere").write_bytes(b"notes")
+    pipe, link = (tmp_path / f"events.out.tfevents.{number}{summaries.SUFFIX}" for number in (1, 2))
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "elsewhere")
+    summaries.purge(tmp_path, 3)
+    assert pipe.is_fifo() and link.is_symlink() and (tmp_path / "elsewhere").read_bytes() == b"notes"
+
+
+def test_a_pipe_in_the_place_of_decoded_images_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "images.npz")
+    with pytest.raises(InputError, match="--data_dir: .*images.npz is in the way: it is no file"):
+        cached(tmp_path / "images.npz", dict)
+    assert (tmp_path / "images.npz").is_fifo()

@@ -246,7 +246,7 @@ def purge(folder: Path, last: int) -> None:
         last: the last step to keep; below 0 for none.
     """
     for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
-        if path.is_symlink():
+        if path.is_symlink() or not path.is_file():
             continue
         kept = _bytes_until(path, last)
         if not kept:

@@ -26,8 +26,10 @@ def cached(path: Path, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, n
         make: returns the arrays by name.
 
     Raises:
-        InputError: if the path leads through something that is not a folder.
+        InputError: if the path leads through something that is not a folder, or to a pipe or a device.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"--data_dir: {path} is in the way: it is no file; move it, or name another folder")
     try:
         with np.load(path) as arrays:
             return dict(arrays)
