@@ -183,7 +183,7 @@ def test_an_analysis_that_says_nothing_is_replaced_in_the_folder_of_its_run_alon
         draw([run], output)
         matplotlib.figure.Figure((1, 1)).savefig(output / "drawn.png")
     check_output("drawn", home, [run])
-    assert "it does not say which runs it is of" in refused(check_output, "drawn", tmp_path / "other", [run])
+    assert "it does not say which run it is of" in refused(check_output, "drawn", tmp_path / "other", [run])
     for content in (b"mine", (home / "drawn.png").read_bytes()[:20]):
         (home / "drawn.png").write_bytes(content)
         assert "flp_tf did not write it" in refused(check_output, "drawn", home, [run])

@@ -12,20 +12,16 @@ from typing import Any, NamedTuple
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from flp_tf.analysis.series import Series, order_name
 from flp_tf.errors import InputError
 from flp_tf.files import check_complete
 from flp_tf.runs import files, labels
-from flp_tf.runs.config import Config
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
 from flp_tf.runs.summaries import to_image
 
 PNG_DPI = 160
-# Text of the PNG that says which runs it is of.
-LABEL = "flp_tf"
 STATISTICS = ("quantity", "unit", "mean", "standard_error")
 
 
@@ -139,29 +135,9 @@ def check_output(analysis: str, output: Path, runs: Sequence[Run]) -> None:
     if paths[-1].parent.is_symlink():
         raise InputError(f"--output: {paths[-1].parent} is in the way; move it, or name another folder")
     check_complete(paths, "output")
-    if paths[0].exists():
-        at_home = output.resolve() in [(run.path / "analysis" / analysis).resolve() for run in runs]
-        _check_label(paths[0], [run.config for run in runs], at_home)
+    at_home = output.resolve() in [(run.path / "analysis" / analysis).resolve() for run in runs]
+    labels.check(paths[0], [run.config for run in runs], "output", at_home, exactly=False)
     RunDirectory(output, "output").check_writable()
-
-
-def _check_label(png: Path, configs: Sequence[Config], at_home: bool) -> None:
-    """Raises InputError if a picture is of a run that is none of these, or not `at_home` and does not say of which."""
-    wrong = f"--output: {png} is in the way"
-    try:
-        with Image.open(png, formats=["PNG"]) as picture:
-            found = [Config.from_dict(of_run) for of_run in json.loads(picture.info.get(LABEL, "[]"))]
-    except (OSError, TypeError, ValueError, RecursionError, SyntaxError):
-        raise InputError(f"{wrong}: flp_tf did not write it; move it, or name another folder") from None
-    except InputError as error:
-        raise InputError(f"{wrong}: it is of another run: {error}; move it, or name another folder") from None
-    if not found and not at_home:
-        raise InputError(f"{wrong}: it does not say which runs it is of; move it, or name another folder")
-    for of_run in found:
-        differences = [config.differences(of_run) for config in configs]
-        if all(differences):
-            least = ", ".join(min(differences, key=len))
-            raise InputError(f"{wrong}: it is of another run: {least}; move it, or name another folder")
 
 
 def _paths(analysis: str, output: Path) -> list[Path]:
@@ -175,7 +151,7 @@ def _png(figure: matplotlib.figure.Figure, runs: Sequence[Run]) -> bytes:
     """Returns the content of a PNG file that says which runs it is of: the label of each, once."""
     found = {json.dumps(labels.label(run.config), sort_keys=True): None for run in runs}
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=PNG_DPI, metadata={LABEL: f"[{','.join(found)}]"})
+    figure.savefig(file, format="png", dpi=PNG_DPI, metadata={labels.PICTURE: f"[{','.join(found)}]"})
     return file.getvalue()
 
 

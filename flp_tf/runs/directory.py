@@ -100,7 +100,7 @@ class RunDirectory:
             with files.locked(self.path, files.LOCK if of_run else f".{names[0]}{files.LOCK}"):
                 at_home = home is not None and self.path.resolve() == home.resolve()
                 for name in names:
-                    labels.check(self.path / name, config, self.flag, at_home)
+                    labels.check(self.path / name, [config], self.flag, at_home, exactly=not at_home)
                 files.remove_partial(self.path, names)
                 yield
 
@@ -175,7 +175,8 @@ class RunDirectory:
         for path, is_right in expected.items():
             if os.path.lexists(path) and not is_right(path):
                 raise InputError(f"--{self.flag}={self.path}: {path} is in the way; move it, or name another folder")
-        labels.check(self.export, config, self.flag, at_home=self.config_file.exists())
+        at_home = self.config_file.exists()
+        labels.check(self.export, [config], self.flag, at_home, exactly=not at_home)
 
     def _check_no_export(self) -> None:
         """Raises InputError in a SavedModel's folder: it is replaced as a whole, but not with other files in it."""

@@ -1,16 +1,19 @@
 """Which run a result is of: nothing is replaced but results of the same run.
 
 A result of `--mode=evaluate` or `export` holds its run's configuration: a JSON file as the
-field `run`, a SavedModel and a LiteRT file in a file `flp_tf.json` that they carry.
+field `run`, a SavedModel and a LiteRT file in a file `flp_tf.json` that they carry. The
+picture of an analysis holds those of all its runs, in a text.
 Results of flp_tf before December 2026 hold none.
 """
 
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from flp_tf.errors import InputError
 from flp_tf.export import litert, saved_model
@@ -22,6 +25,13 @@ EVALUATION, REPORT = "evaluation.json", "litert.json"
 FIELDS = {EVALUATION: "meta_test", REPORT: "milliseconds_per_step"}
 # What the fifth byte of a LiteRT file and the next are.
 IDENTIFIER = b"TFL3"
+# Text of the PNG of an analysis with the labels of its runs.
+PICTURE = "flp_tf"
+# What reading a file raises that is no result.
+UNREADABLE = (
+    *(OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, SyntaxError),
+    zipfile.BadZipFile,
+)
 
 
 def label(config: Config) -> dict[str, Any]:
@@ -30,16 +40,16 @@ def label(config: Config) -> dict[str, Any]:
     return {flag: value for flag, value in config.to_dict().items() if flag not in free}
 
 
-def check(path: Path, config: Config, flag: str, at_home: bool) -> None:
-    """Checks that a result of a run may be written, and replaces none but an earlier one of the same run.
+def check(path: Path, configs: Sequence[Config], flag: str, at_home: bool, exactly: bool) -> None:
+    """Checks that a result of runs may be written, and replaces none but an earlier one of the same runs, or of some.
 
     Args:
         path: of the file, or of the folder of a SavedModel.
-        config: of the run.
+        configs: of the runs.
         flag: the flag that names the folder, for messages.
-        at_home: whether it is where the run itself has its results. There those of older
-            versions, which do not say what they are of, are the run's, and those of fewer
-            lifetimes are of its own past. Elsewhere they may be of another run.
+        at_home: whether it is where a run itself has its results. There those of older
+            versions, which do not say what they are of, are the run's.
+        exactly: whether one of fewer lifetimes is of another run. In the run's own folder it is of its past.
 
     Raises:
         InputError: if something else is there.
@@ -48,29 +58,40 @@ def check(path: Path, config: Config, flag: str, at_home: bool) -> None:
         return
     wrong = f"--{flag}: {path} is in the way"
     try:
-        found = _label_of(path)
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, zipfile.BadZipFile):
-        raise InputError(f"{wrong}: flp_tf did not write it; move it, or name another folder") from None
-    if found is None and not at_home:
-        raise InputError(f"{wrong}: it does not say which run it is of; move it, or name another folder")
-    if found is not None and (differences := _differences(config, found, exactly=not at_home)):
-        raise InputError(f"{wrong}: it is of another run: {differences}; move it, or name another folder")
-
-
-def _differences(config: Config, found: Mapping[str, Any], exactly: bool) -> str:
-    try:
-        return ", ".join(config.differences(Config.from_dict(found), exactly))
+        found = [Config.from_dict(of_run) for of_run in _labels_of(path)]
     except InputError as error:
-        return str(error)
+        raise InputError(f"{wrong}: it is of another run: {error}; move it, or name another folder") from None
+    except UNREADABLE:
+        raise InputError(f"{wrong}: flp_tf did not write it; move it, or name another folder") from None
+    if not found and not at_home:
+        raise InputError(f"{wrong}: it does not say which run it is of; move it, or name another folder")
+    for of_run in found:
+        differences = [config.differences(of_run, exactly) for config in configs]
+        if all(differences):
+            least = ", ".join(min(differences, key=len))
+            raise InputError(f"{wrong}: it is of another run: {least}; move it, or name another folder")
 
 
-def _label_of(path: Path) -> Any:
-    """Returns the label of a result, None if it has none; raises an error of many kinds if it is no such result."""
+def _labels_of(path: Path) -> list[Any]:
+    """Returns the labels of a result, of none if it has none; raises an error of many kinds if it is no such result."""
     if path.is_symlink():
         raise ValueError
     if path.name in FIELDS:
-        return _of_json(path)
-    return _of_litert(path) if path.name == litert.FILE else _of_saved_model(path)
+        found = _of_json(path)
+    elif path.name == litert.FILE:
+        found = _of_litert(path)
+    elif path.is_dir():
+        found = _of_saved_model(path)
+    else:
+        return _of_picture(path)
+    return [] if found is None else [found]
+
+
+def _of_picture(path: Path) -> list[Any]:
+    if not path.is_file():
+        raise ValueError
+    with Image.open(path, formats=["PNG"]) as picture:
+        return json.loads(picture.info.get(PICTURE, "[]"))
 
 
 def _of_json(path: Path) -> Any:
