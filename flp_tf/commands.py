@@ -153,7 +153,7 @@ def _measure(learner: Learner, config: Config, file: Path) -> dict[str, Any]:
         InputError: if the interpreter or the task's data are missing, or the file takes other batches than the task's.
     """
     if not litert.has_interpreter():
-        raise InputError("ai-edge-litert is not installed (pip install ai-edge-litert)")
+        raise InputError('ai-edge-litert is not installed (pip install "ai-edge-litert>=2.1")')
     task = config.make_task()
     report = litert.measure(learner, task, file, COMPARED, config.seed)
     print(

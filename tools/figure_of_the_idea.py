@@ -2,11 +2,14 @@
 
     python tools/figure_of_the_idea.py docs/idea.png
 
-The same version of Matplotlib writes the same file every time.
+The same version of Matplotlib writes the same file every time; another one may place letters elsewhere. The file
+therefore says which script drew it, by a hash.
 """
 
+import hashlib
 import itertools
 import sys
+from pathlib import Path
 
 import matplotlib.figure
 import matplotlib.patches
@@ -86,4 +89,5 @@ def _equations(axes: Axes) -> None:
 
 if __name__ == "__main__":
     # Without the version of Matplotlib, which would make another file of the same picture.
-    draw().savefig(sys.argv[1], metadata={"Software": None})
+    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    draw().savefig(sys.argv[1], metadata={"Software": None, "Source": source})
