@@ -193,7 +193,7 @@ def test_zero_takes_the_step_with_what_is_finite(monkeypatch, eager):
     for entries in ([math.nan, math.inf], [0.0, 0.0]):
         with monkeypatch.context() as patch:
             spoil_entries(patch, spoiled, entries)
-            trainer = make_trainer(lifetime=4, non_finite="zero", clip_norm=0.5, average=0.5)
+            trainer = make_trainer(lifetime=2, non_finite="zero", clip_norm=0.5, average=0.5)
             for step in range(4):
                 spoiled.assign(step > 0)
                 assert trainer.outer_step()["skipped"] == (step > 0 and entries != [0, 0])

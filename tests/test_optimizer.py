@@ -276,9 +276,11 @@ def rate_at(step, kind, warmup, steps, rate=0.2):
 @pytest.mark.parametrize("kind", ["constant", "cosine"])
 def test_schedule(kind, warmup):
     """The rate at every outer step, and after the last, against its closed form."""
-    course = SCHEDULES[kind]().course("slow", 0.2, updates=10, warmup=warmup)
+    groups, options = build_learner(method="oml").groups(), OuterLoop(slow_rate=0.2, warmup_steps=warmup)
+    optimizer = Optimizers(groups, options, 10, SCHEDULES[kind]()).optimizers["slow"]
     for step in range(13):
-        assert_close(course(step), rate_at(step, kind, warmup, 10), tolerance=1e-6)
+        optimizer.iterations.assign(step)
+        assert_close(float(optimizer.learning_rate), rate_at(step, kind, warmup, 10), tolerance=1e-6)
 
 
 def test_schedule_runs_with_the_steps():

@@ -12,9 +12,9 @@ from flp_tf.meta.schedules import Steps
 from flp_tf.runs.config import Config, configure
 
 
-def rates(trainer, group, updates):
+def rates(optimizers, group, updates):
     """Returns the rate of a group at the number of every update."""
-    optimizer, found = trainer.optimizers.optimizers[group], []
+    optimizer, found = optimizers.optimizers[group], []
     for update in range(updates):
         optimizer.iterations.assign(update)
         found.append(float(optimizer.learning_rate))
@@ -25,12 +25,13 @@ def rates(trainer, group, updates):
 @pytest.mark.parametrize("group", ["all", "slow"])
 def test_rates_decay_at_every_milestone(group, warmup):
     """Each milestone multiplies once more, one that stands twice does twice; other groups stay as they are."""
-    schedule = Steps(milestones=(7, 2, 5, 5), decay=0.5, decay_group=group)
-    decayed = [1, 1, 0.5, 0.5, 0.5, 0.125, 0.125, 0.0625, 0.0625]
+    options = OuterLoop(slow_rate=0.2, feedback_rate=0.2, warmup_steps=warmup)
+    schedule = Steps(milestones=(7, 4, 5, 5), decay=0.5, decay_group=group)
+    optimizers = Optimizers(build_learner().groups(), options, 9, schedule)
+    decayed = [1, 1, 1, 1, 0.5, 0.125, 0.125, 0.0625, 0.0625]
     warm = np.minimum(np.arange(9) / warmup, 1) if warmup else np.ones(9)
     for name, factors in (("slow", decayed), ("feedback", decayed if group == "all" else np.ones(9))):
-        course = schedule.course(name, 0.2, updates=9, warmup=warmup)
-        np.testing.assert_allclose([float(course(step)) for step in range(9)], 0.2 * warm * factors, rtol=1e-6)
+        np.testing.assert_allclose(rates(optimizers, name, 9), 0.2 * warm * factors, rtol=1e-6)
 
 
 def test_no_milestones_and_a_decay_to_zero():
@@ -41,16 +42,18 @@ def test_no_milestones_and_a_decay_to_zero():
 def test_milestones_are_lifetimes():
     """Of a meta-batch the decay comes with the first outer step that begins after the milestone."""
     flags = {"schedule": "steps", "milestones": (3, 4), "decay": 0.1, "decay_group": "slow"}
-    np.testing.assert_allclose(rates(make_trainer(**flags), "slow", 6), [0.01] * 3 + [1e-3] + [1e-4] * 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        rates(make_trainer(**flags).optimizers, "slow", 6), [0.01] * 3 + [1e-3] + [1e-4] * 2, rtol=1e-6
+    )
     trainer = make_trainer(**flags, meta_batch=2)
-    np.testing.assert_allclose(rates(trainer, "slow", 3), [0.01, 0.01, 1e-4], rtol=1e-6)
-    np.testing.assert_allclose(rates(trainer, "plasticity", 3), [0.01] * 3, rtol=1e-6)
+    np.testing.assert_allclose(rates(trainer.optimizers, "slow", 3), [0.01, 0.01, 1e-4], rtol=1e-6)
+    np.testing.assert_allclose(rates(trainer.optimizers, "plasticity", 3), [0.01] * 3, rtol=1e-6)
 
 
 def test_milestones_are_lifetimes_where_each_has_several_updates():
     """Four lifetimes of 4 steps with two unrolls each, then some of 6 with three."""
     flags = {"estimator": "pes", "pairs": 1, "unrolls": 3, "lifetime": 6, "curriculum": "4:4", "batch_size": 2}
-    found = rates(make_trainer(**flags, schedule="steps", milestones=(2, 5), decay=0.5), "slow", 14)
+    found = rates(make_trainer(**flags, schedule="steps", milestones=(2, 5), decay=0.5).optimizers, "slow", 14)
     np.testing.assert_allclose(found, [0.01] * 4 + [0.005] * 7 + [0.0025] * 3, rtol=1e-6)
 
 

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from flp_tf.errors import ContractError, InputError
-from flp_tf.meta.schedules import Constant, Schedule
+from flp_tf.meta.schedules import Constant, Course, Schedule, WarmedUp
 from flp_tf.registry import option
 
 # The weights of each group, in the words of the paper.
@@ -188,7 +188,7 @@ class Optimizers:
         for group, weights in self.groups.items():
             kind = OPTIMIZERS[options.optimizer(group)]
             decay = options.weight_decay if kind.decays else 0.0
-            rate = schedule.course(group, options.rate(group), steps, options.warmup_steps)
+            rate = _course(schedule, group, options, steps)
             optimizer = self.optimizers[group] = kind.make(learning_rate=rate, weight_decay=decay or None)
             self.variables |= {f"{group}/{name}": variable for name, variable in _build(optimizer, weights).items()}
 
@@ -214,6 +214,15 @@ class Optimizers:
 
     def _ordered(self, group: str, gradients: Mapping[str, Mapping[str, tf.Tensor]]) -> list[tf.Tensor]:
         return [gradients[group][path] for path in self.groups[group]]
+
+
+def _course(schedule: Schedule, group: str, options: OptimizerOptions, steps: int) -> Course:
+    """Returns the course of a group's rate, after the warm-up if there is one."""
+    rate, warmup = options.rate(group), options.warmup_steps
+    if not warmup:
+        return schedule.course(group, rate, steps)
+    after = schedule.recounted(lambda update: update - warmup).course(group, rate, steps - warmup)
+    return WarmedUp(rate, warmup, after)
 
 
 def _check_rates(groups: Mapping[str, Mapping[str, object]], options: OptimizerOptions) -> None:

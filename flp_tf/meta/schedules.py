@@ -32,11 +32,11 @@ class Schedule(abc.ABC):
 
     spans_run: ClassVar[bool] = False
 
-    def in_updates(self, count: Callable[[int], int]) -> "Schedule":
-        """Returns the schedule with all that it counts in lifetimes counted in updates of the weights.
+    def recounted(self, count: Callable[[int], int]) -> "Schedule":
+        """Returns the schedule with other numbers for all that it counts, such as updates for lifetimes.
 
         Args:
-            count: returns the updates before a lifetime, given its number.
+            count: returns the other number.
         """
         del count
         return self
@@ -45,14 +45,13 @@ class Schedule(abc.ABC):
         """Raises InputError if the schedule does not go with the groups that have weights."""
 
     @abc.abstractmethod
-    def course(self, group: str, rate: float, updates: int, warmup: int = 0) -> Course:
-        """Returns the course of a rate by the number of the update, after a linear warm-up from 0.
+    def course(self, group: str, rate: float, updates: int) -> Course:
+        """Returns the course of a rate by the number of the update.
 
         Args:
             group: the weights that have the rate, one of `component.GROUPS`.
-            rate: the rate after the warm-up.
+            rate: the rate at the start.
             updates: of the whole run.
-            warmup: updates of the warm-up.
         """
 
 
@@ -60,10 +59,10 @@ class Schedule(abc.ABC):
 class Constant(Schedule):
     """Rates that stay as they are."""
 
-    def course(self, group: str, rate: float, updates: int, warmup: int = 0) -> Course:
+    def course(self, group: str, rate: float, updates: int) -> Course:
         """Returns the rate's course; see `Schedule.course`."""
         del group
-        return _cosine(rate, 1.0, updates, warmup)
+        return keras.optimizers.schedules.CosineDecay(rate, max(updates, 1), alpha=1.0)
 
 
 @SCHEDULES.register("cosine")
@@ -72,10 +71,10 @@ class Cosine(Schedule):
 
     spans_run = True
 
-    def course(self, group: str, rate: float, updates: int, warmup: int = 0) -> Course:
+    def course(self, group: str, rate: float, updates: int) -> Course:
         """Returns the rate's course; see `Schedule.course`."""
         del group
-        return _cosine(rate, LAST_RATE, updates, warmup)
+        return keras.optimizers.schedules.CosineDecay(rate, max(updates, 1), alpha=LAST_RATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +94,12 @@ class StepsOptions:
 class Steps(Schedule):
     """Rates `rate * decay^k` after `k` of the milestones.
 
-    The published code has milestones 1,500, 2,500, 3,500 and a decay of 0.3, for the slow weights alone.
+    The published code has these milestones and this decay, for the slow weights alone. It counts the
+    lifetimes of a call, and begins each call with fresh moments of Adam; here they are those of the run,
+    and the moments stay. Updates that are skipped do not count.
 
     Args:
-        milestones: lifetimes, or updates where `in_updates` returned the schedule.
+        milestones: lifetimes; updates where `recounted` says so.
         decay: the factor.
         decay_group: the weights whose rate changes, one of `component.GROUPS` or `"all"`.
     """
@@ -108,8 +109,8 @@ class Steps(Schedule):
     def __init__(self, milestones: tuple[int, ...] = MILESTONES, decay: float = DECAY, decay_group: str = ALL):
         self.milestones, self.decay, self.decay_group = milestones, decay, decay_group
 
-    def in_updates(self, count: Callable[[int], int]) -> "Steps":
-        """Returns the schedule in updates; see `Schedule.in_updates`."""
+    def recounted(self, count: Callable[[int], int]) -> "Steps":
+        """Returns the schedule with other milestones; see `Schedule.recounted`."""
         return Steps(tuple(map(count, self.milestones)), self.decay, self.decay_group)
 
     def check(self, groups: Iterable[str]) -> None:
@@ -117,32 +118,29 @@ class Steps(Schedule):
         if self.decay_group not in (legal := (ALL, *groups)):
             raise InputError(f"--decay_group={self.decay_group} has no weights here; legal values: {', '.join(legal)}")
 
-    def course(self, group: str, rate: float, updates: int, warmup: int = 0) -> Course:
+    def course(self, group: str, rate: float, updates: int) -> Course:
         """Returns the rate's course; see `Schedule.course`."""
-        if self.decay_group not in (ALL, group):
-            return Constant().course(group, rate, updates, warmup)
-        return _StepCourse(rate, self.milestones, self.decay, warmup)
+        if not self.milestones or self.decay_group not in (ALL, group):
+            return Constant().course(group, rate, updates)
+        # Keras changes the rate after a boundary.
+        boundaries = [update - 1 for update in sorted(self.milestones)]
+        values = [rate * self.decay**passed for passed in range(len(boundaries) + 1)]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 
-class _StepCourse(Course):
-    """Keras' `PiecewiseConstantDecay` with a warm-up."""
+class WarmedUp(Course):
+    """A rate that rises linearly from 0, then follows its course.
 
-    def __init__(self, rate: float, milestones: tuple[int, ...], decay: float, warmup: int):
-        self.rate, self.milestones, self.decay, self.warmup = rate, milestones, decay, warmup
+    Args:
+        rate: at the end of the warm-up.
+        steps: updates of the warm-up.
+        course: the course after it, which begins with update 0.
+    """
+
+    def __init__(self, rate: float, steps: int, course: Course):
+        self.rate, self.steps, self.course = rate, steps, course
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        step = tf.cast(step, tf.int64)
-        passed = tf.reduce_sum(tf.cast(step >= tf.constant(self.milestones, tf.int64), tf.float32))
-        warm = tf.minimum(tf.cast(step, tf.float32) / self.warmup, 1.0) if self.warmup else 1.0
-        return self.rate * warm * self.decay**passed
-
-
-def _cosine(rate: float, last: float, updates: int, warmup: int) -> Course:
-    """Returns a linear warm-up, then half a period of a cosine to `last * rate`."""
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else rate,
-        decay_steps=max(updates - warmup, 1),
-        alpha=last,
-        warmup_target=rate if warmup else None,
-        warmup_steps=warmup,
-    )
+        """Returns the rate at an update."""
+        step = tf.cast(step, tf.float32)
+        return tf.where(step < self.steps, self.rate * (step / self.steps), self.course(step - self.steps))

@@ -90,7 +90,7 @@ class Trainer:
         for of_length in self.lengths.tasks.values():
             check_size(of_length, self.lifetimes_per_replica)
         updates = self._updates_before(self.steps * outer.meta_batch)
-        schedule = (schedule or Constant()).in_updates(self._updates_before)
+        schedule = (schedule or Constant()).recounted(self._updates_before)
         self.optimizers = Optimizers(learner.groups(), outer, updates, schedule)
         self.average = Average(learner.trainable, outer.average) if outer.average else None
         self.apply_seconds = 0.0
