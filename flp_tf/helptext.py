@@ -46,7 +46,8 @@ def _choice(flag: str) -> Entry:
         if len(users) < len(REGISTRIES[slot]):
             needed += [f"--{slot}={name}" for name in users]
     goes_with = f"Goes with {', '.join(needed)}." if needed else ""
-    return flag, False, _sentences(registry.text, _one_of(registry), goes_with, _default(registry.default))
+    of_tasks = {task: _in_recipe(flag, task, registry.default) for task in REGISTRIES["task"]}
+    return flag, False, _sentences(registry.text, _one_of(registry), goes_with, _default(_by_value(of_tasks)))
 
 
 def _groups(section: str) -> dict[str, list[Entry]]:
@@ -97,21 +98,30 @@ def _default_by_component(same: list[Place]) -> str:
     values: dict[tuple[str, str], str] = {}
     for place in same:
         for task in [place.component] if place.section == "task" else tasks:
-            value = recipes.values(RECIPES.default, tasks[task]).get(place.flag, place.field.default)
-            values[task, place.component] = text(value)
+            values[task, place.component] = text(_in_recipe(place.flag, task, place.field.default))
     by_task = {task: value for (task, _), value in values.items()}
     by_component = {component: value for (_, component), value in values.items()}
     named = {f"{task} with {component}": value for (task, component), value in values.items()}
-    if len(set(values.values())) == 1:
-        return _default(next(iter(values.values())))
     if all(by_task[task] == value for (task, _), value in values.items()):
         named = by_task
     elif all(by_component[component] == value for (_, component), value in values.items()):
         named = by_component
+    return _default(_by_value(named))
+
+
+def _in_recipe(flag: str, task: str, default: Any) -> Any:
+    """Returns a flag's value in the default recipe for a task."""
+    return recipes.values(RECIPES.default, REGISTRIES["task"][task]).get(flag, default)
+
+
+def _by_value(named: Mapping[str, str]) -> str:
+    """Returns the values with the names that have them, or the one value that all have."""
     by_value: dict[str, list[str]] = {}
     for name, value in named.items():
-        by_value.setdefault(value or "none", []).append(name)
-    return _default("; ".join(f"{value} ({', '.join(names)})" for value, names in by_value.items()))
+        by_value.setdefault(value, []).append(name)
+    if len(by_value) == 1:
+        return next(iter(by_value))
+    return "; ".join(f"{value or 'none'} ({', '.join(names)})" for value, names in by_value.items())
 
 
 def _analysis_groups() -> dict[str, list[Entry]]:

@@ -1,7 +1,7 @@
 """Every component and every option that there is, for tests of all of them."""
 
 from flp_tf.registry import REGISTRIES
-from flp_tf.runs.sections import places, slots
+from flp_tf.runs.sections import ROOTS, places, slots
 
 # Every component of every slot, and what has to be chosen for it to count.
 COMPONENTS = [(slot, name) for slot in slots() for name in REGISTRIES[slot]]
@@ -10,7 +10,7 @@ COMPONENTS = [(slot, name) for slot in slots() for name in REGISTRIES[slot]]
 def choosing(slot: str, name: str) -> dict[str, str]:
     """Returns the choices under which a component counts."""
     choices = {slot: name}
-    while not {slot} & {"task", "method", "estimator"}:
+    while slot not in ROOTS:
         slot, name = next(
             (other, user) for other, user in COMPONENTS if slot in REGISTRIES[other].uses(user) and other != slot
         )

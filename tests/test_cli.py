@@ -121,7 +121,7 @@ def test_help_groups_flags_by_component(capsys):
             assert found == sorted(
                 place.flag for of_flag in places().values() for place in of_flag if place[:2] == (slot, name)
             )
-    assert {"episodes", "schedule", "meta_batch"} <= set(groups["Outer loop"])
+    assert {"episodes", "clip_norm", "meta_batch"} <= set(groups["Outer loop"])
     assert "seed" in groups["Run"] and "jit_compile" in groups["Engine"]
 
 

@@ -91,7 +91,7 @@ def test_every_value_of_the_recipe_is_one_of_an_option():
 def test_every_method_goes_with_every_task(task, method):
     """The options are those of the chosen components alone, and go through `config.json` and back."""
     config = configure(task=task, method=method)
-    choices = choose({"task": task, "method": method})
+    choices = choose(recipes.values("fast", TASKS[task]) | {"task": task, "method": method})
     options = [
         prefix(section) + field.name for section, of in active(choices).items() for field in dataclasses.fields(of)
     ]
@@ -127,7 +127,8 @@ def foreign() -> list[tuple]:
     found = []
     for task, method in dict.fromkeys([*((task, "flp") for task in TASKS), *(("sine", method) for method in METHODS)]):
         choices = {"task": task, "method": method}
-        chosen, has = choose(choices), set(configure(**choices).to_dict())
+        chosen = choose(recipes.values("fast", TASKS[task]) | choices)
+        has = set(configure(**choices).to_dict())
         of_method = f"--method={method}"
         for flag, (place, *_) in places().items():
             if flag not in has:

@@ -28,6 +28,7 @@ def test_there_is_an_example_of_every_kind():
         "METHODS",
         "ESTIMATORS",
         "OPTIMIZERS",
+        "SCHEDULES",
         "ARCHITECTURES",
         "ANALYSES",
     )

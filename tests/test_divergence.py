@@ -162,3 +162,84 @@ def test_errors_that_are_not_finite_are_null_in_result_json_with_a_reason(monkey
         assert content["meta_test"] == {"mean": None, "stderr": None, "episodes": 10}
         assert content["diverged"] == "the error on unseen data is not a finite number"
     assert "Meta-test" not in capsys.readouterr().out
+
+
+# A weight, two of whose entries the function below spoils.
+SPOILT = "network/layers/layer_1/kernel"
+
+
+def spoil_entries(monkeypatch, spoiled: tf.Variable, entries: list[float]) -> None:
+    """Makes the first entries of the meta-gradient of `SPOILT` other numbers while `spoiled`."""
+    compiled_estimate = trainer_module.compiled_estimate
+
+    def spoiling(*arguments):
+        estimate = compiled_estimate(*arguments)
+
+        def spoilt(episode, seed):
+            found = estimate(episode, seed)
+            slow = dict(found.gradients["slow"])
+            other = tf.tensor_scatter_nd_update(slow[SPOILT], [[0, 0], [0, 2]], entries)
+            slow[SPOILT] = tf.where(spoiled, other, slow[SPOILT])
+            return found._replace(gradients={**found.gradients, "slow": slow})
+
+        return spoilt
+
+    monkeypatch.setattr(trainer_module, "compiled_estimate", spoiling)
+
+
+def test_zero_takes_the_step_with_what_is_finite(monkeypatch, eager):
+    """As often as it has to, while losses are finite: the step, also clipped, of the same gradient with zeros there."""
+    spoiled, found = tf.Variable(False), []
+    for entries in ([math.nan, math.inf], [0.0, 0.0]):
+        with monkeypatch.context() as patch:
+            spoil_entries(patch, spoiled, entries)
+            trainer = make_trainer(lifetime=2, non_finite="zero", clip_norm=0.5, average=0.5)
+            for step in range(4):
+                spoiled.assign(step > 0)
+                assert trainer.outer_step()["skipped"] == (step > 0 and entries != [0, 0])
+            assert trainer.average.count.numpy() == 4
+            found.append(values(trainer))
+    assert [[int(of_run[name]) for name in COUNTERS] for of_run in found] == [[4, 3, 0], [4, 0, 0]]
+    for name, array in found[1].items():
+        if name not in ("outer/skipped", "outer/seconds"):
+            np.testing.assert_array_equal(found[0][name], array, err_msg=name)
+
+
+def test_zero_stops_after_many_infinite_losses_in_a_row_only(monkeypatch, eager):
+    """Weights stay finite meanwhile."""
+    spoil_episodes(monkeypatch, lambda index: tf.logical_or(index >= 4, index % 3 < 2))
+    trainer = make_trainer(lifetime=2, episodes=12, non_finite="zero")
+    for _ in range(5):
+        trainer.outer_step()
+    assert [int(values(trainer)[name]) for name in COUNTERS] == [5, 4, 2]
+    with pytest.raises(Diverged, match="3 losses in a row were not finite, .* the last was at lifetime 6"):
+        trainer.outer_step()
+    assert all(np.all(np.isfinite(value)) for value in values(trainer).values())
+
+
+def test_zero_with_several_updates_a_lifetime(monkeypatch, eager):
+    """Each is applied; those of an infinite loss move the weights by momentum alone."""
+    spoil_episodes(monkeypatch, lambda index: tf.equal(index, 1))
+    trainer = make_trainer(lifetime=2, non_finite="zero", estimator="pes", pairs=1, unrolls=2)
+    assert [trainer.outer_step()["skipped"] for _ in range(2)] == [0, 1]
+    assert [int(values(trainer)[name]) for name in COUNTERS] == [2, 1, 1]
+    assert int(trainer.optimizers.optimizers["slow"].iterations) == 4
+    assert all(np.all(np.isfinite(value)) for value in values(trainer).values())
+
+
+def test_what_zero_did_is_in_tensorboard_and_in_the_result(bare, eager, monkeypatch, tmp_path):
+    spoil_episodes(monkeypatch, lambda index: tf.equal(index, 1))
+    short = ("--lifetime=2", "--episodes=3", "--log_every=1", "--eval_episodes=2")
+    commands.run(*TINY, *short, "--non_finite=zero", f"--logdir={tmp_path}")
+    found = tensors(tmp_path)
+    assert "outer/skipped_steps" not in found
+    assert [int(tf.make_ndarray(event.tensor_proto)) for event in found["outer/non_finite_steps"]] == [0, 1, 1]
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["non_finite_steps"] == 1 and "skipped_steps" not in result
+
+
+def test_a_norm_beyond_float32_is_clipped_to_something_finite():
+    trainer = make_trainer(clip_norm=1.0)
+    huge = tf.nest.map_structure(lambda weight: tf.fill(weight.shape, 1e30), trainer.optimizers.groups)
+    trainer.optimizers.apply(huge)
+    assert all(np.all(np.isfinite(value)) for value in values(trainer).values())

@@ -30,12 +30,14 @@ PLASTIC = {
     "oja": ({"feedback": "plastic", "feedback_plasticity_scale": 0.1}, 2),
     "hebb": ({"feedback": "plastic", "feedback_rule": "hebb", "feedback_plasticity_scale": 0.1}, 3),
     "hidden layer": ({"feedback": "plastic", "feedback_units": (6,), "feedback_plasticity_scale": 0.1}, 2),
+    "output alone": ({"feedback": "plastic", "feedback_plasticity_scale": 0.1, "hidden_feedback": False}, 3),
 }
 CASCADES = {
     "direct": ({"feedback": "cascade"}, 3),
     "indirect": ({"feedback": "cascade", "feedback_direct": False}, 3),
     "clamped": ({"feedback": "cascade", "clamp_output": True, "feedback_signal": "target"}, 3),
     "indirect clamped": ({"feedback": "cascade", "feedback_direct": False, "clamp_output": True}, 2),
+    "output of a cascade": ({"feedback": "cascade", "feedback_direct": False, "hidden_feedback": False}, 3),
 }
 CASES = PLASTIC | CASCADES
 
@@ -52,7 +54,7 @@ def reference(layers, xs, ys, flags):
         for i in range(last, first - 1, -1):
             layer = layers[i]
             if "feedback/strength" not in layer:
-                post[i] = y
+                post[i] = y if i == last else h[i + 1]
                 continue
             heard[i], drive = f, layer["feedback/biases"][-1]
             for kernel, bias in zip(layer["feedback/kernels"][:-1], layer["feedback/biases"]):
@@ -65,7 +67,7 @@ def reference(layers, xs, ys, flags):
             post[i] = (1 - beta) * h[i + 1] + beta * relu(drive)
         for i in range(first, last + 1):
             fast[i] = fast[i] + 0.1 * layers[i]["plasticity"] * UPDATE("oja", fast[i], h[i], post[i])
-            if flags["feedback"] == "plastic":
+            if flags["feedback"] == "plastic" and i in back:
                 rate = 0.1 * layers[i]["feedback/plasticity"]
                 back[i] = back[i] + rate * UPDATE(flags.get("feedback_rule", "oja"), back[i], heard[i], post[i])
     return fast[first:], list(back.values())
@@ -99,12 +101,13 @@ def test_lifetimes(name, float64):
         kernels, back = reference(weights, *(part[:, i] for part in to_numpy(episode)[:2]), flags)
         assert_close([kernel[i] for kernel in kernels_of(learner, state)], kernels)
         if name in PLASTIC:
-            assert_close([state[layer.name]["feedback"]["kernel"][i] for layer in learner.network.head], back)
-            for layer, fast in zip(learner.network.head, back):
+            layers = [layer for layer in learner.network.head if "feedback" in state[layer.name]]
+            assert_close([state[layer.name]["feedback"]["kernel"][i] for layer in layers], back)
+            for layer, fast in zip(layers, back):
                 assert np.max(np.abs(fast - start[layer.name]["feedback"]["kernel"][i])) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["oja", "hidden layer", "direct", "indirect clamped"])
+@pytest.mark.parametrize("name", ["oja", "hidden layer", "output alone", "direct", "indirect clamped"])
 def test_meta_gradients(name, float64):
     """Of one entry of every weight, against complex steps through the reference."""
     learner, task, episode, flags = case(name)

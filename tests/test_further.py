@@ -51,6 +51,7 @@ RATES, LENGTHS = "rates (--schedule=cosine)", "lengths (--curriculum=50%:50%)"
     "options, said",
     [
         ({"curriculum": "4:2"}, "rates and lengths stay as they are"),
+        ({"schedule": "steps"}, "rates and lengths stay as they are"),
         (SCHEDULE, f"{RATES} are from here on those of a run of as many"),
         (SCHEDULE | CURRICULUM, f"{RATES} and {LENGTHS} are from here on those of a run of as many"),
     ],

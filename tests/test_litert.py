@@ -29,6 +29,7 @@ LOCAL = {
     "polynomial": {"rule": "polynomial"},
     "plastic feedback": {"feedback": "plastic"},
     "cascade": {"feedback": "cascade"},
+    "output feedback": {"hidden_feedback": False, "plasticity_init": 1.0},
     "gaussian": {"initial": "gaussian"},
     "redrawn": {"initial": "redrawn"},
 }

@@ -52,6 +52,8 @@ VARIANTS = {
     "per_neuron": {"granularity": "per_neuron", "num_plastic_layers": 3},
     "per_layer": {"granularity": "per_layer"},
     "dfa": {"method": "dfa", "feedback_units": (4,)},
+    "dfa_output_feedback": {"method": "dfa", "hidden_feedback": False, "num_plastic_layers": 3},
+    "output_feedback_clamped": {**CLAMPED, "presynaptic": "post_feedback", "hidden_feedback": False},
 }
 
 
@@ -124,7 +126,7 @@ def test_meta_gradients(variant, float64):
     compared, significant = 0, 0
     for leaf, gradient in enumerate(tf.nest.flatten(gradients_by_layer(learner, gradients))):
         if gradient is None:
-            assert variant == "dfa", "only its feedback weights are fixed"
+            assert variant.startswith("dfa"), "only its feedback weights are fixed"
             continue
         for _ in range(min(2, gradient.size)):
             index = tuple(rng.integers(size) for size in gradient.shape)

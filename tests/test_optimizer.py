@@ -11,8 +11,9 @@ from helpers import assert_close, build_learner
 from flp_tf import registry
 from flp_tf.component import GROUPS
 from flp_tf.errors import ContractError, InputError
-from flp_tf.meta.optimizers import OPTIMIZERS, Kind, Optimizers, schedule, with_groups
+from flp_tf.meta.optimizers import OPTIMIZERS, Kind, Optimizers, with_groups
 from flp_tf.meta.options import OuterLoop, OuterOptions, phases
+from flp_tf.meta.schedules import SCHEDULES, Cosine
 
 RATES = {"slow_rate": 0.01, "feedback_rate": 0.02, "plasticity_rate": 0.03, "strength_rate": 0.04}
 DECAYING = [name for name, kind in OPTIMIZERS.items() if kind.decays]
@@ -133,9 +134,9 @@ def test_empty_groups_are_left_out(method, groups):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_variables_are_the_whole_state(name):
     """Every optimizer moves every group, and a second one given the first one's variables by name goes on like it."""
-    options = OuterLoop(**RATES, **everywhere(name), schedule="cosine", warmup_steps=2)
+    options = OuterLoop(**RATES, **everywhere(name), warmup_steps=2)
     groups = build_learner().groups()
-    first = Optimizers(groups, options, steps=6)
+    first = Optimizers(groups, options, steps=6, schedule=Cosine())
     start = values(groups)
     for seed in range(3):
         first.apply(random_gradients(groups, seed))
@@ -148,7 +149,7 @@ def test_variables_are_the_whole_state(name):
             assert np.any(start[group][path] != middle[group][path]) and np.any(middle[group][path] != end[group][path])
     # Another learner, whose Keras variables have other names.
     others = build_learner(seed=1).groups()
-    second = Optimizers(others, options, steps=6)
+    second = Optimizers(others, options, steps=6, schedule=Cosine())
     assert list(second.variables) == list(state)
     for group, weights in others.items():
         for path, weight in weights.items():
@@ -275,15 +276,17 @@ def rate_at(step, kind, warmup, steps, rate=0.2):
 @pytest.mark.parametrize("kind", ["constant", "cosine"])
 def test_schedule(kind, warmup):
     """The rate at every outer step, and after the last, against its closed form."""
-    course = schedule(OuterLoop(schedule=kind, warmup_steps=warmup), 0.2, steps=10)
+    groups, options = build_learner(method="oml").groups(), OuterLoop(slow_rate=0.2, warmup_steps=warmup)
+    optimizer = Optimizers(groups, options, 10, SCHEDULES[kind]()).optimizers["slow"]
     for step in range(13):
-        assert_close(course(step), rate_at(step, kind, warmup, 10), tolerance=1e-6)
+        optimizer.iterations.assign(step)
+        assert_close(float(optimizer.learning_rate), rate_at(step, kind, warmup, 10), tolerance=1e-6)
 
 
 def test_schedule_runs_with_the_steps():
     """Under a constant gradient Adam moves a weight by the rate; float32 has `1 - 0.999^t` to 6e-5."""
     groups = build_learner().groups()
-    optimizers = Optimizers(groups, OuterLoop(slow_rate=0.2, schedule="cosine", warmup_steps=2), steps=5)
+    optimizers = Optimizers(groups, OuterLoop(slow_rate=0.2, warmup_steps=2), steps=5, schedule=Cosine())
     gradients = tf.nest.map_structure(tf.ones_like, random_gradients(groups, 0))
     weight = next(iter(groups["slow"].values()))
     for step in range(5):

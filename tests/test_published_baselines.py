@@ -120,6 +120,34 @@ def test_biases_have_rates_of_their_own_in_the_group_of_plasticity():
     assert_close([layer.rates["bias"] for layer in oml.network.head], [np.full(1, 0.02, np.float32)] * 2, 1e-7)
 
 
+@pytest.mark.parametrize("second_order", [False, True])
+def test_learned_rates_may_start_at_zero(second_order, float64, eager):
+    """Nothing moves in a lifetime, and the first outer step has a gradient by every rate: it moves by the scale."""
+    flags = {"plastic_biases": True, "inner_rate": 0.0, "inner_rate_scale": 0.02, "second_order": second_order}
+    learner, episode = newborn_learner(method="gradient", **flags), random_episode(steps=2)
+    start = learner.initial_state(episode.seed)
+    assert_close(lifetime.run(learner, episode).state, start, tolerance=0)
+    gradients = meta_gradient(learner, REGRESSION, episode).gradients["plasticity"]
+    assert all(np.any(gradient) for gradient in gradients.values())
+    for path, weight in learner.groups()["plasticity"].items():
+        assert not np.any(weight.numpy())
+        weight.assign(-tf.sign(gradients[path]))
+    for layer in learner.network.head:
+        assert np.max(np.abs(layer.rates["kernel"])) == np.max(np.abs(layer.rates["bias"])) == 0.02
+    moved = meta_gradient(learner, REGRESSION, episode).loss
+    assert moved != meta_gradient(newborn_learner(method="gradient", **flags), REGRESSION, episode).loss
+
+
+def test_the_scale_of_learned_rates():
+    """By itself it changes no rate that the network starts with; rates that start at 0 need one."""
+    for layer in newborn_learner(method="gradient", inner_rate=0.02, inner_rate_scale=0.1).network.head:
+        assert_close(layer.rates["kernel"], np.full(layer.kernel.shape, 0.02, np.float32), 1e-7)
+        assert_close(layer.plasticity.numpy(), np.full(layer.kernel.shape, 0.2, np.float32), 1e-7)
+    with pytest.raises(InputError, match="^--inner_rate=0 needs --inner_rate_scale, .* such as 0.001$"):
+        newborn_learner(method="gradient", inner_rate=0.0)
+    assert not np.any(newborn_learner(method="oml", inner_rate=0.0).network.head[0].rates["kernel"])
+
+
 def test_plastic_bias_of_a_convolution(float64):
     """Every position has the bias of its lifetime."""
     layer = PlasticConv2D(3, strides=2, plastic_bias=True, dtype="float64")

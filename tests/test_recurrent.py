@@ -28,6 +28,7 @@ CASES = {
     "target": {"sub_steps": 3, "feedback_signal": "target"},
     "clamped": {"sub_steps": 3, "clamp_output": True, "feedback_signal": "target", "num_plastic_layers": 3},
     "clamped error": {"sub_steps": 2, "clamp_output": True, "feedback_signal": "error"},
+    "output feedback": {"sub_steps": 3, "hidden_feedback": False, "num_plastic_layers": 3},
 }
 
 
@@ -42,7 +43,7 @@ def sub_step(layers, fast, first, activities, f, y):
             z = numpy_reference.relu(f @ layer["B"][0] + layer["c"][0])
             found.append((1 - layer["beta"]) * drive + layer["beta"] * z)
         else:
-            found.append(y)
+            found.append(y if i == len(layers) - 1 else drive)
     return found, drive if "B" not in layers[-1] else found[-1]
 
 

@@ -161,7 +161,7 @@ class PlasticLayer(Component):
         above: Activities | None = None,
         state: Mapping[str, Any] | None = None,
     ) -> tf.Tensor:
-        """Returns the post-feedback activity `p = (1 - beta) h + beta z`.
+        """Returns the post-feedback activity `p = (1 - beta) h + beta z`; `h` in a layer without a pathway.
 
         Args:
             activity: `h [..., batch, *activity_shape]`.

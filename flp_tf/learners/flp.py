@@ -32,14 +32,28 @@ class LocalOptions(LearnerOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class FlpOptions(LocalOptions):
-    """Options of FLP."""
+class TwoPhaseOptions(LocalOptions):
+    """Options of the methods that have a forward pass first and feedback then."""
 
     presynaptic: str = option("pre_feedback", "Presynaptic activity in updates.", legal=PRESYNAPTIC)
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureReuseOptions(FlpOptions):
+class HiddenOptions(LocalOptions):
+    """Options of the methods that may have plastic layers below the output."""
+
+    hidden_feedback: bool = option(
+        True, "Whether plastic layers below the output have feedback; without it, their activity is the forward one."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FlpOptions(HiddenOptions, TwoPhaseOptions):
+    """Options of FLP."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureReuseOptions(TwoPhaseOptions):
     """Options of FLP in the output layer alone."""
 
     num_plastic_layers: int = option(1, "Plastic layers: the output layer alone.", least=1, most=1)
@@ -63,8 +77,8 @@ class FeedbackLearner(Learner):
     """One inner step of FLP (paper, section 4).
 
     Forward: `h_l = act(h_{l-1} W_l + b_l)`. Feedback: `p_l = (1 - beta_l) h_l +
-    beta_l z_l`, with `z_l` from the signal. Update: `W_l += alpha_l * rule(W_l,
-    h_{l-1}, p_l)`.
+    beta_l z_l`, with `z_l` from the signal; `p_l = h_l` in a layer without a pathway.
+    Update: `W_l += alpha_l * rule(W_l, h_{l-1}, p_l)`.
 
     Args:
         network: trunk and plastic head.
@@ -107,12 +121,11 @@ class FeedbackLearner(Learner):
         """Returns the learner of a configuration; see `Learner.from_options`."""
 
         def plastic_options(is_output: bool) -> dict[str, Any]:
-            clamped = is_output and options.clamp_output
-            feedback = None if clamped else parts["feedback"](signal_size=task.num_outputs, dtype=dtype)
+            heard = not options.clamp_output if is_output else options.hidden_feedback
             return {
                 "rule": parts["rule"](dtype=dtype),
                 "initial": parts["initial"](dtype=dtype),
-                "feedback": feedback,
+                "feedback": parts["feedback"](signal_size=task.num_outputs, dtype=dtype) if heard else None,
                 "granularity": options.granularity,
                 "plasticity_scale": options.plasticity_scale * (1 if is_output else options.hidden_plasticity_factor),
                 "plasticity_init": options.output_plasticity_init if is_output else options.plasticity_init,

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from flp_tf.component import GRANULARITIES
+from flp_tf.errors import InputError
 from flp_tf.initial import RedrawnInitial
 from flp_tf.learners.base import Learner, LearnerOptions, network_of
 from flp_tf.networks import Network, State
@@ -32,6 +33,12 @@ class GradientOptions(OmlOptions):
     """Options of gradient descent with meta-learned rates."""
 
     granularity: str = option("per_synapse", "Plasticity per synapse, neuron or layer.", legal=GRANULARITIES)
+    inner_rate_scale: float = option(
+        0.0,
+        "eta = inner_rate_scale * a, of which a is meta-learned; 0 takes inner_rate. With --inner_rate=0, rates start "
+        "at 0, and it says how fast they are learned.",
+        least=0,
+    )
 
 
 class GradientLearner(Learner):
@@ -62,8 +69,19 @@ class GradientLearner(Learner):
 
     @classmethod
     def plasticity_options(cls, options: Any) -> dict[str, Any]:
-        """Returns what of a plastic layer's arguments says how the rates are learned."""
-        return {"granularity": options.granularity}
+        """Returns what of a plastic layer's arguments says how the rates start and are learned.
+
+        Raises:
+            InputError: if they start at 0, and nothing says in which units they are learned.
+        """
+        scale = options.inner_rate_scale or options.inner_rate
+        if not scale:
+            raise InputError("--inner_rate=0 needs --inner_rate_scale, in whose units rates are learned, such as 0.001")
+        return {
+            "granularity": options.granularity,
+            "plasticity_scale": scale,
+            "plasticity_init": options.inner_rate / scale,
+        }
 
     @classmethod
     def from_options(
@@ -74,8 +92,6 @@ class GradientLearner(Learner):
         def plastic_options(is_output: bool) -> dict[str, Any]:
             redrawn = is_output and options.redraw_output
             return {
-                "plasticity_scale": options.inner_rate,
-                "plasticity_init": 1.0,
                 **cls.plasticity_options(options),
                 "plastic_bias": options.plastic_biases,
                 "initial": RedrawnInitial(dtype=dtype) if redrawn else parts["initial"](dtype=dtype),
@@ -106,8 +122,12 @@ class OnlineMetaLearning(GradientLearner):
     @classmethod
     def plasticity_options(cls, options: Any) -> dict[str, Any]:
         """Returns what of a plastic layer's arguments says that the rate is fixed."""
-        del options
-        return {"granularity": "per_layer", "train_plasticity": False}
+        return {
+            "granularity": "per_layer",
+            "plasticity_scale": options.inner_rate,
+            "plasticity_init": 1.0,
+            "train_plasticity": False,
+        }
 
 
 def inner_gradients(

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from flp_tf.errors import InputError
-from flp_tf.learners.flp import FeedbackLearner, LocalOptions, Observed
+from flp_tf.learners.flp import FeedbackLearner, HiddenOptions, Observed
 from flp_tf.networks import Network, State
 from flp_tf.registry import check, option
 
@@ -16,7 +16,7 @@ STARTS = ("silence", "forward")
 
 
 @dataclasses.dataclass(frozen=True)
-class RecurrentOptions(LocalOptions):
+class RecurrentOptions(HiddenOptions):
     """Options of recurrent FLP."""
 
     sub_steps: int = option(8, "Sub-steps of an inner step, in which the activities settle.", least=1, most=100)

@@ -46,13 +46,21 @@ class Lengths:
 
     def ahead(self, step: int) -> list[tuple[int, int]]:
         """Returns `(outer steps, inner steps of a lifetime)` by length from an outer step on, the next one first."""
-        rest = self._lengths[step:]
-        lengths, first, counts = np.unique(rest, return_index=True, return_counts=True)
-        return [(int(counts[i]), int(lengths[i])) for i in np.argsort(first)]
+        return _counted(self._lengths[step:])
+
+    def before(self, step: int) -> list[tuple[int, int]]:
+        """Returns the same up to an outer step."""
+        return _counted(self._lengths[:step])
 
     def inner_steps(self, step: int) -> int:
         """Returns the inner steps of one lifetime of every outer step before an outer step."""
         return int(self._lengths[:step].sum())
+
+
+def _counted(lengths: np.ndarray) -> list[tuple[int, int]]:
+    """Returns `(how often, length)` in the order in which lengths first occur."""
+    found, first, counts = np.unique(lengths, return_index=True, return_counts=True)
+    return [(int(counts[i]), int(found[i])) for i in np.argsort(first)]
 
 
 def _length(task: Task, phase: Phase) -> int:

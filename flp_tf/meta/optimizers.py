@@ -12,11 +12,9 @@ import keras
 import tensorflow as tf
 
 from flp_tf.errors import ContractError, InputError
+from flp_tf.meta.schedules import Constant, Course, Schedule, WarmedUp
 from flp_tf.registry import option
 
-SCHEDULES = ("constant", "cosine")
-# Rate at the end of a cosine schedule, relative to the rate at its start.
-LAST_RATE = 0.01
 # The weights of each group, in the words of the paper.
 WEIGHTS = {
     "slow": "W and b",
@@ -136,7 +134,6 @@ class OptimizerOptions:
     weight_decay: float = option(
         0.0, "Decoupled weight decay, relative to the rate, in groups whose optimizer has it.", least=0
     )
-    schedule: str = option("constant", "Course of the rates over the episodes.", legal=SCHEDULES)
     warmup_steps: int = option(0, "Outer steps over which the rates rise linearly from 0.", least=0)
     clip_norm: float = option(0.0, "Clip the meta-gradient of each group to this norm; 0 does not.", least=0)
 
@@ -149,24 +146,6 @@ class OptimizerOptions:
         return getattr(self, f"{group}_optimizer")
 
 
-def schedule(options: OptimizerOptions, rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """Returns a rate's course: linear warm-up, then constant or cosine to 1 %.
-
-    Args:
-        options: warm-up and kind of schedule.
-        rate: the rate after the warm-up.
-        steps: outer steps of the whole run.
-    """
-    warmup = options.warmup_steps
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else rate,
-        decay_steps=max(steps - warmup, 1),
-        alpha=LAST_RATE if options.schedule == "cosine" else 1.0,
-        warmup_target=rate if warmup else None,
-        warmup_steps=warmup,
-    )
-
-
 class Optimizers:
     """One optimizer per group of weights.
 
@@ -174,8 +153,9 @@ class Optimizers:
 
     Args:
         groups: the weights by group and path, from `Learner.groups`.
-        options: rates, optimizers, weight decay, schedule, warm-up and clipping.
-        steps: outer steps of the whole run, for the schedule.
+        options: rates, optimizers, weight decay, warm-up and clipping.
+        steps: updates of the whole run, for the schedule.
+        schedule: the course of the rates; what it counts is updates. Constant by default.
 
     Attributes:
         groups: the groups that have weights.
@@ -185,21 +165,30 @@ class Optimizers:
             it, and the path of the weight.
 
     Raises:
-        InputError: if there is weight decay, and no group's optimizer has it.
+        InputError: if there is weight decay, and no group's optimizer has it, or if the schedule does not go
+            with the groups.
         ContractError: if there are weights of a group that has no rate.
     """
 
-    def __init__(self, groups: Mapping[str, Mapping[str, keras.Variable]], options: OptimizerOptions, steps: int):
+    def __init__(
+        self,
+        groups: Mapping[str, Mapping[str, keras.Variable]],
+        options: OptimizerOptions,
+        steps: int,
+        schedule: Schedule | None = None,
+    ):
+        schedule = schedule or Constant()
         self.groups = {group: dict(weights) for group, weights in groups.items() if weights}
         self.clip_norm = options.clip_norm
         _check_rates(self.groups, options)
         _check_weight_decay(self.groups, options)
+        schedule.check(self.groups)
         self.optimizers: dict[str, keras.optimizers.Optimizer] = {}
         self.variables: dict[str, tf.Variable] = {}
         for group, weights in self.groups.items():
             kind = OPTIMIZERS[options.optimizer(group)]
             decay = options.weight_decay if kind.decays else 0.0
-            rate = schedule(options, options.rate(group), steps)
+            rate = _course(schedule, group, options, steps)
             optimizer = self.optimizers[group] = kind.make(learning_rate=rate, weight_decay=decay or None)
             self.variables |= {f"{group}/{name}": variable for name, variable in _build(optimizer, weights).items()}
 
@@ -217,12 +206,23 @@ class Optimizers:
         for group, optimizer in self.optimizers.items():
             part = self._ordered(group, gradients)
             if self.clip_norm:
-                part, _ = tf.clip_by_global_norm(part, self.clip_norm)
+                # A norm beyond the largest number would make all entries NaN.
+                norm = tf.minimum(tf.linalg.global_norm(part), part[0].dtype.max)
+                part, _ = tf.clip_by_global_norm(part, self.clip_norm, norm)
             # Keras sums over replicas once more.
             optimizer.apply([gradient / replicas for gradient in part])
 
     def _ordered(self, group: str, gradients: Mapping[str, Mapping[str, tf.Tensor]]) -> list[tf.Tensor]:
         return [gradients[group][path] for path in self.groups[group]]
+
+
+def _course(schedule: Schedule, group: str, options: OptimizerOptions, steps: int) -> Course:
+    """Returns the course of a group's rate, after the warm-up if there is one."""
+    rate, warmup = options.rate(group), options.warmup_steps
+    if not warmup:
+        return schedule.course(group, rate, steps)
+    after = schedule.recounted(lambda update: update - warmup).course(group, rate, steps - warmup)
+    return WarmedUp(rate, warmup, after)
 
 
 def _check_rates(groups: Mapping[str, Mapping[str, object]], options: OptimizerOptions) -> None:

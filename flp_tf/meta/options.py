@@ -12,6 +12,8 @@ from flp_tf.registry import option
 
 # A part of a curriculum: length and episodes, each a number or a share in percent.
 PART = re.compile(r"([0-9]{1,12})(%?):([0-9]{1,12})(%?)")
+# What happens to a meta-gradient that is not finite, and how the outer steps that had one are counted.
+NON_FINITE = {"skip": "skipped_steps", "zero": "non_finite_steps"}
 # The length of every lifetime is kept, and may be drawn, before the first one.
 MOST_EPISODES = 10_000_000
 
@@ -42,7 +44,19 @@ class OuterOptions(OptimizerOptions):
         least=1,
         excludes="curriculum",
     )
-    max_skipped: int = option(20, "Stop after this many non-finite meta-gradients in a row.", incidental=True, least=1)
+    non_finite: str = option(
+        "skip",
+        "What happens to a meta-gradient that is not finite: the update is skipped, or, as published, taken with zero "
+        "for what is not finite.",
+        legal=NON_FINITE,
+    )
+    max_skipped: int = option(
+        20,
+        "Stop after this many outer steps in a row with a skipped update, or, where none is, with a loss that is not "
+        "finite.",
+        incidental=True,
+        least=1,
+    )
 
 
 # The same with a rate and an optimizer of all groups.

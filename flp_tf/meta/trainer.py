@@ -16,6 +16,7 @@ from flp_tf.meta.estimators import Estimator
 from flp_tf.meta.lengths import Lengths
 from flp_tf.meta.optimizers import Optimizers
 from flp_tf.meta.options import Engine, OuterOptions
+from flp_tf.meta.schedules import Constant, Schedule
 from flp_tf.tasks.base import Task
 from flp_tf.tasks.checks import check_size
 
@@ -26,7 +27,7 @@ ESTIMATOR_SEEDS = 0x5EED
 
 
 class Diverged(RuntimeError):
-    """Too many non-finite meta-gradients in a row."""
+    """Too many meta-gradients, or losses, in a row that are not finite."""
 
 
 class Trainer:
@@ -34,8 +35,9 @@ class Trainer:
 
     An outer step draws a meta-batch of lifetimes, estimates the gradient of their query
     loss and applies it; some estimators give several of a meta-batch, one after the other.
-    An estimate that is not finite, or of a loss beyond `MOST_LOSS`, is skipped; outer steps
-    with one that was are counted.
+    An estimate that is not finite, or of a loss beyond `MOST_LOSS`, is skipped, or with
+    `--non_finite=zero` applied with zero for the entries of its gradient that are not finite.
+    Outer steps with such an estimate are counted in either case.
 
     Args:
         learner: the learner, with its initial weights.
@@ -44,6 +46,7 @@ class Trainer:
         outer: options of the outer loop.
         engine: options of the machine.
         seed: of all episodes, and of what the estimator draws.
+        schedule: the course of the rates; constant by default.
         strategy: how the meta-batch is split over devices; one device by default. The
             trainer has to be made in its scope, as the learner.
 
@@ -56,8 +59,8 @@ class Trainer:
 
     Raises:
         InputError: if the meta-batch does not divide over the devices, a length of lifetimes
-            does not fit the task, a meta-batch is too large to be drawn, or the optimizers have no use for the
-            weight decay.
+            does not fit the task, a meta-batch is too large to be drawn, the optimizers have no use for the
+            weight decay, or no weights have rates that the schedule changes.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Trainer:
         engine: Engine,
         *,
         seed: int,
+        schedule: Schedule | None = None,
         strategy: tf.distribute.Strategy | None = None,
     ):
         self.learner, self.task, self.estimator = learner, task, estimator
@@ -85,8 +89,9 @@ class Trainer:
         self.lengths = Lengths(task, outer, self.steps, seed)
         for of_length in self.lengths.tasks.values():
             check_size(of_length, self.lifetimes_per_replica)
-        updates = sum(count * estimator.updates(self.lengths.tasks[length]) for count, length in self.ahead(0))
-        self.optimizers = Optimizers(learner.groups(), outer, updates)
+        updates = self._updates_before(self.steps * outer.meta_batch)
+        schedule = (schedule or Constant()).recounted(self._updates_before)
+        self.optimizers = Optimizers(learner.groups(), outer, updates, schedule)
         self.average = Average(learner.trainable, outer.average) if outer.average else None
         self.apply_seconds = 0.0
         estimator.build(learner, task, self.lifetimes_per_replica)
@@ -122,8 +127,13 @@ class Trainer:
 
     @property
     def skipped(self) -> int:
-        """Outer steps that were skipped."""
+        """Outer steps with an estimate that was not sound: skipped, unless `--non_finite=zero`."""
         return self._count("skipped")
+
+    @property
+    def lost_in_a_row(self) -> int:
+        """Outer steps up to now, without a break, that count for `--max_skipped`."""
+        return self._count("skipped_in_a_row")
 
     @property
     def episodes(self) -> int:
@@ -144,6 +154,11 @@ class Trainer:
         """Returns `(outer steps, inner steps of a lifetime)` by length from an outer step on, the next one first."""
         return self.lengths.ahead(step)
 
+    def _updates_before(self, lifetimes: int) -> int:
+        """Returns the updates of the weights in the outer steps that begin before this many lifetimes are done."""
+        steps = math.ceil(lifetimes / self.outer.meta_batch)
+        return sum(count * self.estimator.updates(self.lengths.tasks[n]) for count, n in self.lengths.before(steps))
+
     def averaged(self) -> contextlib.AbstractContextManager:
         """Returns a context in which the learner has the weights to evaluate: with `--average`, their mean."""
         return self.average.in_use() if self.average else contextlib.nullcontext()
@@ -158,29 +173,32 @@ class Trainer:
 
         Returns:
             `loss`, `error` and, by group, `gradient_norm/GROUP`, means over the updates; and
-            `skipped`, 1 if one of them was skipped.
+            `skipped`, 1 if one of the estimates was not sound.
 
         Raises:
-            Diverged: after `--max_skipped` outer steps in a row in which an update was skipped.
+            Diverged: after `--max_skipped` outer steps in a row in which an update was skipped,
+                or with `--non_finite=zero` a loss was not finite.
         """
         step, self.apply_seconds = self.step, 0.0
         estimate, first = self._estimate(step), tf.constant(step * self.outer.meta_batch)
         updates = [self._update(estimate, first) for _ in range(self.estimator.updates(self.lengths.task(step)))]
         metrics = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
         metrics["skipped"] = float(metrics["skipped"] > 0)
-        sound = not metrics["skipped"]
-        self._counters["skipped"].assign_add(int(not sound))
-        self._counters["skipped_in_a_row"].assign(0 if sound else self._count("skipped_in_a_row") + 1)
+        # What is not finite in the gradient alone is no divergence where training goes on with the rest of it.
+        lost = metrics["skipped"] if self.outer.non_finite == "skip" else not _plausible(metrics["loss"])
+        self._counters["skipped"].assign_add(int(metrics["skipped"]))
+        self._counters["skipped_in_a_row"].assign(self.lost_in_a_row + 1 if lost else 0)
         self._counters["steps"].assign_add(1)
-        if self._count("skipped_in_a_row") >= self.outer.max_skipped:
+        if self.lost_in_a_row >= self.outer.max_skipped:
+            what = "meta-gradients" if self.outer.non_finite == "skip" else "losses"
             raise Diverged(
-                f"{self.outer.max_skipped} meta-gradients in a row were not finite, or of a loss above {MOST_LOSS:g}; "
+                f"{self.outer.max_skipped} {what} in a row were not finite, or of a loss above {MOST_LOSS:g}; "
                 f"the last was at lifetime {self.episodes}"
             )
         return metrics
 
     def _update(self, estimate: Callable, first: tf.Tensor) -> dict[str, float]:
-        """Changes the weights by one estimate, unless that is not sound; returns its metrics.
+        """Changes the weights by one estimate, unless it is to be skipped; returns its metrics.
 
         Args:
             estimate: from `_estimate`.
@@ -188,9 +206,9 @@ class Trainer:
         """
         metrics, gradients = estimate(first)
         metrics = {name: float(value) for name, value in metrics.items()}
-        sound = all(math.isfinite(value) for value in metrics.values()) and metrics["loss"] <= MOST_LOSS
+        sound = all(math.isfinite(value) for value in metrics.values()) and _plausible(metrics["loss"])
         began = time.monotonic()
-        if sound:
+        if sound or self.outer.non_finite == "zero":
             self._apply(gradients)
         self.apply_seconds += time.monotonic() - began
         return metrics | {"skipped": float(not sound)}
@@ -249,6 +267,17 @@ class Trainer:
         self.strategy.run(self._apply_on_replica, (gradients,))
 
     def _apply_on_replica(self, gradients) -> None:
+        if self.outer.non_finite == "zero":
+            gradients = tf.nest.map_structure(_finite_part, gradients)
         self.optimizers.apply(gradients)
         if self.average:
             self.average.update()
+
+
+def _plausible(loss: float) -> bool:
+    return math.isfinite(loss) and loss <= MOST_LOSS
+
+
+def _finite_part(gradient: tf.Tensor) -> tf.Tensor:
+    """Returns a gradient with zero for its entries that are not finite."""
+    return tf.where(tf.math.is_finite(gradient), gradient, tf.zeros_like(gradient))

@@ -18,6 +18,7 @@ from flp_tf.learners import METHODS
 from flp_tf.meta.estimators import ESTIMATORS
 from flp_tf.meta.optimizers import with_groups
 from flp_tf.meta.options import Engine, OuterOptions
+from flp_tf.meta.schedules import SCHEDULES
 from flp_tf.registry import REGISTRIES, NoOptions, kind, option
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.tasks import TASKS
@@ -41,7 +42,7 @@ class RunOptions:
     checkpoint_minutes: float = option(2.0, "Minutes between two checkpoints.", least=0, incidental=True)
 
 
-ROOTS = tuple(registry.flag for registry in (TASKS, METHODS, ESTIMATORS))
+ROOTS = tuple(registry.flag for registry in (TASKS, METHODS, ESTIMATORS, SCHEDULES))
 FIXED: Mapping[str, type] = {"outer": OuterOptions, "engine": Engine, "run": RunOptions}
 TITLES = {"outer": "the outer loop", "engine": "the engine", "run": "all runs"}
 

@@ -15,6 +15,7 @@ from flp_tf.export import export
 from flp_tf.learners.base import Learner
 from flp_tf.meta import distribution
 from flp_tf.meta.evaluation import Evaluator
+from flp_tf.meta.options import NON_FINITE
 from flp_tf.meta.trainer import Diverged, Trainer
 from flp_tf.runs import results
 from flp_tf.runs.checkpoints import Checkpoints
@@ -111,7 +112,7 @@ def make_trainer(
     """Returns the outer loop of a configuration.
 
     Args:
-        config: estimator, and options of the outer loop and the engine.
+        config: estimator, schedule, and options of the outer loop and the engine.
         task: the task.
         learner: the learner, made in the scope of the strategy.
         strategy: how the meta-batch is split over devices; one device by default.
@@ -119,8 +120,16 @@ def make_trainer(
     Raises:
         InputError: see `Trainer`.
     """
-    options = (config.options("outer"), config.options("engine"))
-    return Trainer(learner, task, config.choice("estimator")(), *options, seed=config.seed, strategy=strategy)
+    return Trainer(
+        learner,
+        task,
+        config.choice("estimator")(),
+        config.options("outer"),
+        config.options("engine"),
+        seed=config.seed,
+        schedule=config.choice("schedule")(),
+        strategy=strategy,
+    )
 
 
 def train(
@@ -197,7 +206,7 @@ def train(
             if stop:
                 raise Stopped(trainer.episodes)
     trainer.end()
-    if trainer.skipped >= trainer.steps:
+    if trainer.lost_in_a_row >= trainer.steps:
         error = _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
         summaries.diverged(str(error))
         raise error
@@ -205,7 +214,7 @@ def train(
 
 def course(config: Config) -> str:
     """Returns what is another in a run that goes on to more lifetimes, because its course spans all of them."""
-    of_all = {f"rates (--schedule={config.schedule})": config.schedule != "constant"}
+    of_all = {f"rates (--schedule={config.schedule})": config.choice("schedule").component.spans_run}
     of_all[f"lengths (--curriculum={config.curriculum})"] = any(
         part.endswith("%") for part in config.curriculum.split(",")
     )
@@ -247,7 +256,7 @@ def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool =
     """
     directory = RunDirectory(run.path)
     result = results.meta_test(run.config, evaluator)
-    result |= {"episodes": run.config.episodes, "skipped_steps": trainer.skipped}
+    result |= {"episodes": run.config.episodes, NON_FINITE[run.config.non_finite]: trainer.skipped}
     result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
     if "diverged" not in result:
         result |= _export(run, directory)

@@ -33,7 +33,7 @@ class PersistentEvolutionStrategies(EvolutionStrategies):
     another loss: the query counts after each unroll, not after the last alone, and in a
     continual lifetime with what was not met yet. Memory does not grow with the lifetime.
 
-    `--warmup_steps` and `--schedule` count updates.
+    `--warmup_steps` and `--schedule=cosine` count updates.
 
     Args:
         pairs: pairs of networks.
