@@ -63,16 +63,14 @@ def test_the_mean_is_in_use_for_a_while_only():
 
 
 def test_training_is_the_same_as_without_and_so_is_what_is_resumed(tmp_path):
-    plain, whole, first = (trainer_of(lifetime=2, average=average) for average in (0.0, 0.75, 0.75))
-    for _ in range(6):
+    plain, whole, second = (trainer_of(lifetime=2, average=average) for average in (0.0, 0.75, 0.75))
+    for step in range(6):
         plain.outer_step()
         whole.outer_step()
+        if step == 2:
+            Checkpoints(tmp_path, whole.variables).save(3)
     for path, value in weights_of(plain).items():
         np.testing.assert_array_equal(value, weights_of(whole)[path])
-    for _ in range(3):
-        first.outer_step()
-    Checkpoints(tmp_path, first.variables).save(3)
-    second = trainer_of(lifetime=2)
     assert Checkpoints(tmp_path, second.variables).restore() == 3
     for _ in range(3):
         second.outer_step()

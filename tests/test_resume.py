@@ -87,7 +87,7 @@ def stop(process, number: int) -> tuple[str, str]:
     return "".join(seen) + out, err
 
 
-LONG = (*TINY, "--episodes=50", "--eval_every=10", "--log_every=1")
+LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=50", "--eval_every=10", "--log_every=1")
 
 
 def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(tmp_path):

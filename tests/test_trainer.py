@@ -138,7 +138,8 @@ def test_curriculum_frees_what_is_over(monkeypatch):
 
 def test_graphs_of_a_phase_go_with_it():
     """Also those that TensorFlow registers for the gradient of a lifetime."""
-    trainer, alive = make_trainer(build_learner(), curriculum="2:1,3:1", episodes=3), []
+    learner = build_learner(network="5", num_plastic_layers=1)
+    trainer, alive = make_trainer(learner, curriculum="2:1,3:1", episodes=3), []
     for _ in range(3):
         trainer.outer_step()
         gc.collect()

@@ -12,7 +12,7 @@ CONFIG = {
     "recipe": "paper",
     "task": "sine",
     "num_sines": 2,
-    "network": "8-8",
+    "network": "8",
     "lifetime": 8,
     "batch_size": 4,
     "query_size": 4,
