@@ -86,11 +86,14 @@ def _few_by_few(single: Compiled) -> Compiled:
                 total = part if total is None else tf.nest.map_structure(tf.add, total, part)
             return total
 
-        _, total = tf.while_loop(
-            lambda i, _: i < lifetimes,
-            lambda i, total: (i + together, few(i, total)),
-            (tf.constant(together), few(tf.constant(0))),
-        )
+        total = few(tf.constant(0))
+        # A loop that never runs would be a second copy of the graph to compile.
+        if together < lifetimes:
+            _, total = tf.while_loop(
+                lambda i, _: i < lifetimes,
+                lambda i, total: (i + together, few(i, total)),
+                (tf.constant(together), total),
+            )
         return tf.nest.map_structure(lambda part: part / lifetimes, total)
 
     return tf.function(functools.partial(estimate, single), autograph=False)
