@@ -2,7 +2,6 @@
 
 import analysis_runs as tiny
 import commands
-import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -115,10 +114,10 @@ def test_sweep_over_what_is_not_there(tmp_path, against, message):
 
 @pytest.mark.usefixtures("eager")
 def test_lengths_are_those_of_longer_tasks(tmp_path):
-    runs = [tiny.sine_run(curriculum=""), tiny.sine_run(lifetimes=(3, 6))]
+    runs = [tiny.sine_run(lifetime=3, curriculum=""), tiny.sine_run(lifetime=3, lifetimes=(3, 6))]
     figure, rows = analyze("lengths", runs, tmp_path, scales=(4, 1, 2))
     own = {"method": "FLP (2), lifetimes=()"}
-    expected = [mean_and_error(errors(runs[0], runs[0].task.with_lifetime(6 * scale))) for scale in (1, 2, 4)]
+    expected = [mean_and_error(errors(runs[0], runs[0].task.with_lifetime(3 * scale))) for scale in (1, 2, 4)]
     np.testing.assert_array_equal(column(rows, "scale", **own), [1, 2, 4])
     np.testing.assert_allclose(column(rows, **own), [mean for mean, _ in expected], **TOLERANCE)
     np.testing.assert_allclose(column(rows, "standard_error", **own), [error for _, error in expected], rtol=1e-3)
@@ -131,21 +130,19 @@ def test_lengths_that_a_task_does_not_have(tmp_path):
 
 
 def recurrent(**flags):
-    return tiny.sine_run(method="recurrent", sub_steps=4, **flags)
+    return tiny.sine_run(method="recurrent", lifetime=3, **{"sub_steps": 4} | flags)
 
 
 def test_settling_is_that_of_learners_with_other_sub_steps(tmp_path):
     """Errors and distances, against learners that are built with each number of sub-steps."""
-    run, counts = recurrent(plasticity_scale=0.02), (2, 3, 5)
+    run, counts = recurrent(plasticity_scale=0.02), (2, 4)
     figure, rows = analyze("settling", [run], tmp_path, sub_step_counts=(1, *counts))
-    of_count = {
-        count: tiny.sine_run(method="recurrent", sub_steps=count, plasticity_scale=0.02) for count in range(2, 7)
-    }
+    of_count = {count: recurrent(sub_steps=count, plasticity_scale=0.02) for count in range(2, 6)}
     expected = [errors(of_count[count]).mean() for count in counts]
     assert np.ptp(expected) > 1e-2 * np.min(expected)
     np.testing.assert_array_equal(column(rows, "sub_steps", quantity="error"), counts)
     np.testing.assert_allclose(column(rows, quantity="error"), expected, **TOLERANCE)
-    flp = tiny.sine_run()
+    flp = tiny.sine_run(lifetime=3)
     episode, states = tiny.test_episode(run), tiny.states(run)
     found = {quantity: [] for quantity in ("change in the next sub-step", "forward pass", "FLP's activity")}
     for x, y, state in zip(episode.support_x, episode.support_y, states):

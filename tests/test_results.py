@@ -127,7 +127,7 @@ def test_results_of_fewer_lifetimes_are_the_run_s_past_in_its_folder_alone(at_ho
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "saved_model"])
-def test_results_without_a_label_are_the_runs_own_in_its_folder_alone(name, run_copy, tmp_path):
+def test_results_without_a_label_are_the_runs_own_in_its_folder_alone(name, eager, run_copy, tmp_path):
     """Those of versions that wrote none."""
     target = place(name, run_copy, tmp_path, at_home=True)
     commands.run(*command(name, run_copy, target))
@@ -142,7 +142,7 @@ def test_results_without_a_label_are_the_runs_own_in_its_folder_alone(name, run_
     commands.run(*command(name, run_copy, target))
     line = refusal(*command(name, run_copy, elsewhere))
     assert f"--output: {elsewhere} is in the way: it does not say which run it is of" in line
-    commands.run("--mode=train", *commands.TINY, "--episodes=7", f"--logdir={run_copy}")
+    commands.run("--mode=train", *commands.TINY, "--segment_length=-1", "--episodes=7", f"--logdir={run_copy}")
 
 
 def test_a_saved_model_of_somebody_else_is_not_replaced(run_copy, tmp_path, nothing_computes):
