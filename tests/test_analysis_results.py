@@ -102,20 +102,17 @@ def test_files_that_the_analysis_did_not_write_stay(tmp_path):
 @pytest.mark.parametrize("name", [*COLUMNS, "adaptability"])
 def test_classification_runs_go_through_every_analysis(tmp_path, name):
     """As graphs, with a plastic convolution."""
-    method = (
-        {"method": "feature_reuse", "num_plastic_layers": 1} if name == "adaptability" else {"num_plastic_layers": 3}
-    )
-    rows = tiny.analyze(name, [tiny.image_run(**method, episodes=1)], tmp_path, lifetimes=2).rows
+    flags = {"num_plastic_layers": 3}
+    if name == "adaptability":
+        flags = {"method": "feature_reuse", "num_plastic_layers": 1, "episodes": 1}
+    rows = tiny.analyze(name, [tiny.image_run(**flags)], tmp_path, lifetimes=2).rows
     assert rows and all(np.isfinite(row["mean"]) for row in rows)
 
 
 @pytest.mark.parametrize("name", ["alignment", "interference"])
 def test_compiled_and_not_are_the_same(tmp_path, name):
-    runs = [tiny.sine_run(jit_compile=jit) for jit in (False, True)]
-    means = [
-        [row["mean"] for row in tiny.analyze(name, [run], tmp_path / str(run.config.jit_compile)).rows] for run in runs
-    ]
-    np.testing.assert_allclose(*means, rtol=1e-3)
+    results = [tiny.analyze(name, [tiny.sine_run(jit_compile=jit)], tmp_path / str(jit)) for jit in (False, True)]
+    np.testing.assert_allclose(*([row["mean"] for row in result.rows] for result in results), rtol=1e-3)
 
 
 def test_every_network_of_the_table_reads_without_colour():
