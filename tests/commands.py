@@ -38,6 +38,8 @@ TINY = (
     "--checkpoint_minutes=0",
     "--jit_compile=False",
 )
+# The same for the fixture `eager`, in which every inner step takes its time.
+SHORT = (*TINY, "--lifetime=2", "--segment_length=-1", "--eval_every=6", "--eval_episodes=2")
 
 
 def run(*arguments: object) -> None:

@@ -13,7 +13,7 @@ from flp_tf.analysis.readout import errors_after_lifetime
 from flp_tf.analysis.series import Series
 from flp_tf.runs.run import load
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
 
 ADAPTATION = {
     "episodes": 3,
@@ -22,6 +22,7 @@ ADAPTATION = {
     "feedback_rate": 0.01,
     "plasticity_rate": 0.01,
     "strength_rate": 0.01,
+    "segment_length": -1,
 }
 # Of the analysis: as the runs above are trained, but for what is gentle unless given.
 SHORT = {"warmup_steps": 2}
@@ -70,7 +71,7 @@ def test_adaptation_moves_all_but_the_forward_weights(tmp_path):
     assert not np.array_equal(before[1]["B"][0], after[1]["B"][0])
 
 
-def test_a_finished_adaptation_is_not_repeated(tmp_path, capsys):
+def test_a_finished_adaptation_is_not_repeated(bare, tmp_path, capsys):
     run = reused()
     results = [tiny.analyze("adaptability", [run], tmp_path, lifetimes=2, **SHORT) for _ in range(2)]
     assert "Continuing" in capsys.readouterr().out
@@ -109,7 +110,7 @@ def test_runs_that_cannot_be_adapted_are_refused(tmp_path, method, message):
 def test_rates_of_the_command_line_are_those_of_the_adaptation(bare, tmp_path):
     """What a run that keeps diverging is advised to lower can be lowered here, too."""
     run, out = tmp_path / "reused", tmp_path / "out"
-    commands.run(*commands.TINY, "--method=feature_reuse", f"--logdir={run}")
+    commands.run(*commands.SHORT, "--method=feature_reuse", "--episodes=1", f"--logdir={run}")
     command = ["--mode=analyze", "--analysis=adaptability", f"--logdir={run}", f"--output={out}", "--episodes=2"]
     commands.run(*command, "--plasticity_rate=0.002", "--warmup_steps=1", "--eval_episodes=2")
     (adapted,) = out.glob("reused_flp2_*")

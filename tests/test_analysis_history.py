@@ -2,6 +2,7 @@
 
 import analysis_runs as tiny
 import commands
+import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -36,10 +37,10 @@ def analyze(runs, output, **options):
 def polynomial(tmp_path_factory):
     """Two seeds of a tiny run with a polynomial rule."""
     paths = [tmp_path_factory.mktemp("polynomial") / f"run{seed}" for seed in (0, 1)]
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, helpers.eagerly():
         commands.make_bare(patch)
         for seed, path in enumerate(paths):
-            commands.run(*commands.TINY, "--rule=polynomial", f"--seed={seed}", f"--logdir={path}")
+            commands.run(*commands.SHORT, "--rule=polynomial", f"--seed={seed}", f"--logdir={path}")
     return [flp_tf.load(path) for path in paths]
 
 

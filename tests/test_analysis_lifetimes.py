@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from analysis_runs import LIFETIMES, column, mean_and_error
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 LAYERS = ("1 layer below the output", "output layer")
@@ -150,9 +150,3 @@ def test_seeds_of_a_method_are_one_series(tmp_path):
     assert {(row["method"], row["networks"], row["lifetimes"]) for row in rows} == {("FLP (2)", "2", "8")}
     single = [column(analyze("interference", [run], tmp_path / str(run.config.seed))) for run in runs]
     np.testing.assert_allclose(column(rows), np.mean(single, 0), **TOLERANCE)
-
-
-@pytest.mark.parametrize("name", ["alignment", "interference"])
-def test_compiled_and_not_are_the_same(tmp_path, name):
-    rows = [analyze(name, [tiny.sine_run(jit_compile=jit)], tmp_path / str(jit)) for jit in (False, True)]
-    np.testing.assert_allclose(column(rows[0]), column(rows[1]), rtol=1e-3)

@@ -8,7 +8,7 @@ from analysis_runs import LIFETIMES, column, mean_and_error
 
 from flp_tf.analysis import readout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
 
 
 def test_least_squares_is_numpys():
@@ -78,7 +78,8 @@ def test_readout_of_networks_of_all_depths(tmp_path):
     assert depths == [("feature reuse (1)", 1), ("FLP (2)", 2), ("FLP (3)", 3)]
 
 
-def test_readout_of_classes_is_in_percent(tmp_path):
+def test_readout_of_classes_is_in_percent(tmp_path, monkeypatch):
+    monkeypatch.setattr(readout, "EPOCHS", 30)
     run = tiny.image_run()
     result = tiny.analyze("readout", [run], tmp_path)
     assert [row["unit"] for row in result.rows] == ["% error"] * 2

@@ -47,6 +47,7 @@ def table_runs(**flags):
 
 
 @pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.usefixtures("eager")
 def test_files_and_figure(tmp_path, name):
     """Of two series; what an earlier analysis, of one of them, has written is replaced."""
     runs, output = [tiny.sine_run(), tiny.sine_run(method="oml")], tmp_path / "new" / name
@@ -75,6 +76,7 @@ def test_files_and_figure(tmp_path, name):
     assert [text.get_text() for text in legend.get_texts()] == ["FLP (2)", "OML (2), second order"]
 
 
+@pytest.mark.usefixtures("eager")
 def test_files_that_the_analysis_did_not_write_stay(tmp_path):
     """Those of a run and of another analysis; a link in the place of a result is refused, and nothing written."""
     foreign = ["events.out.tfevents.1.host", "update_norms_events/events.out.tfevents.1.host", "config.json", "file"]
@@ -99,11 +101,18 @@ def test_files_that_the_analysis_did_not_write_stay(tmp_path):
 
 @pytest.mark.parametrize("name", [*COLUMNS, "adaptability"])
 def test_classification_runs_go_through_every_analysis(tmp_path, name):
-    runs = [tiny.image_run(num_plastic_layers=depth, episodes=1) for depth in (2, 3)]
+    """As graphs, with a plastic convolution."""
+    flags = {"num_plastic_layers": 3}
     if name == "adaptability":
-        runs = [tiny.image_run(method="feature_reuse", num_plastic_layers=1, episodes=1), runs[0]]
-    rows = tiny.analyze(name, runs, tmp_path, lifetimes=2).rows
+        flags = {"method": "feature_reuse", "num_plastic_layers": 1, "episodes": 1}
+    rows = tiny.analyze(name, [tiny.image_run(**flags)], tmp_path, lifetimes=2).rows
     assert rows and all(np.isfinite(row["mean"]) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["alignment", "interference"])
+def test_compiled_and_not_are_the_same(tmp_path, name):
+    results = [tiny.analyze(name, [tiny.sine_run(jit_compile=jit)], tmp_path / str(jit)) for jit in (False, True)]
+    np.testing.assert_allclose(*([row["mean"] for row in result.rows] for result in results), rtol=1e-3)
 
 
 def test_every_network_of_the_table_reads_without_colour():

@@ -30,6 +30,11 @@ def errors(run, task=None):
     return np.mean(np.square(outputs - episode.query_y), (1, 2))
 
 
+def sine_run(**flags):
+    """Returns a network whose lifetimes have a step for each sine."""
+    return tiny.sine_run(lifetime=3, **flags)
+
+
 def scaled(run, factor):
     """Returns a run with other slow weights, so that its error is another."""
     for layer in run.learner.network.head:
@@ -37,16 +42,17 @@ def scaled(run, factor):
     return run
 
 
+@pytest.mark.usefixtures("eager")
 def test_sweep_over_a_number(tmp_path):
     """Two seeds and three values: a point each, joined through the means; another option is another series."""
     values = {0.0: (1.0, 1.1), 1e-6: (0.8, 0.9), 1e-3: (0.5, 0.7)}
     gaussian = {"initial": "gaussian", "initial_penalty_weight": 0.0, "plasticity_scale": 1e-4}
     runs = [
-        scaled(tiny.sine_run(**gaussian | {"initial_penalty_weight": value}, seed=seed), factor)
+        scaled(sine_run(**gaussian | {"initial_penalty_weight": value}, seed=seed), factor)
         for value, factors in values.items()
         for seed, factor in enumerate(factors)
     ]
-    other = tiny.sine_run(**gaussian, initial_granularity="per_layer")
+    other = sine_run(**gaussian, initial_granularity="per_layer")
     figure, rows = analyze("sweep", [*reversed(runs), other], tmp_path, against="initial_penalty_weight")
     own = {"method": "FLP (2), initial_granularity=per_synapse"}
     found = sorted(zip(column(rows, "initial_penalty_weight", **own), column(rows, **own)))
@@ -62,24 +68,26 @@ def test_sweep_over_a_number(tmp_path):
     assert axis.get_xscale() == "symlog" and axis.get_xlabel() == "initial_penalty_weight"
 
 
+@pytest.mark.usefixtures("eager")
 def test_sweep_over_texts_layers_and_components(tmp_path):
     """Texts stand in the order of the numbers in them; what is swept, and the options of a component, are no label."""
-    runs = [tiny.sine_run(network=network) for network in ("5-16", "5-6", "12-5")]
+    runs = [sine_run(network=network) for network in ("5-16", "5-6", "12-5")]
     figure, rows = analyze("sweep", runs, tmp_path / "text", against="network")
     assert [row["network"] for row in rows] == ["5-6", "5-16", "12-5"]
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["5-6", "5-16", "12-5"]
-    runs = [tiny.sine_run(num_plastic_layers=depth) for depth in (1, 3, 2)]
+    runs = [sine_run(num_plastic_layers=depth) for depth in (1, 3, 2)]
     _, rows = analyze("sweep", runs, tmp_path / "depth", against="num_plastic_layers")
     assert [row["num_plastic_layers"] for row in rows] == ["1", "2", "3"]
     assert {row["method"] for row in rows} == {"FLP"}
-    runs = [tiny.sine_run(rule=rule) for rule in ("oja", "polynomial")]
+    runs = [sine_run(rule=rule) for rule in ("oja", "polynomial")]
     _, rows = analyze("sweep", runs, tmp_path / "rule", against="rule")
     assert [(row["method"], row["rule"]) for row in rows] == [("FLP (2)", "oja"), ("FLP (2)", "polynomial")]
 
 
+@pytest.mark.usefixtures("eager")
 def test_sweep_over_what_is_measured(tmp_path):
     """Bits by the closed form, in runs with different penalties; width of the layer below the output."""
-    runs = [tiny.sine_run(initial="gaussian", initial_penalty_weight=weight) for weight in (0.0, 1e-3)]
+    runs = [sine_run(initial="gaussian", initial_penalty_weight=weight) for weight in (0.0, 1e-3)]
     scaled(runs[1], 0.5)
     expected = []
     for run in runs:
@@ -91,7 +99,7 @@ def test_sweep_over_what_is_measured(tmp_path):
     figure, rows = analyze("sweep", runs, tmp_path / "bits", against="bits")
     np.testing.assert_allclose(column(rows, "bits"), sorted(expected), rtol=1e-4)
     assert len({row["method"] for row in rows}) == 1 and "bits" in figure.axes[0].get_xlabel()
-    runs = [tiny.sine_run(network=f"5-{width}") for width in (3, 9)]
+    runs = [sine_run(network=f"5-{width}") for width in (3, 9)]
     _, rows = analyze("sweep", runs, tmp_path / "width", against="width")
     assert [row["width"] for row in rows] == ["3", "9"]
 
@@ -109,11 +117,12 @@ def test_sweep_over_what_is_not_there(tmp_path, against, message):
         tiny.analyze("sweep", [tiny.sine_run()], tmp_path, against=against)
 
 
+@pytest.mark.usefixtures("eager")
 def test_lengths_are_those_of_longer_tasks(tmp_path):
-    runs = [tiny.sine_run(curriculum=""), tiny.sine_run(lifetimes=(3, 6))]
+    runs = [sine_run(curriculum=""), sine_run(lifetimes=(3, 6))]
     figure, rows = analyze("lengths", runs, tmp_path, scales=(4, 1, 2))
     own = {"method": "FLP (2), lifetimes=()"}
-    expected = [mean_and_error(errors(runs[0], runs[0].task.with_lifetime(6 * scale))) for scale in (1, 2, 4)]
+    expected = [mean_and_error(errors(runs[0], runs[0].task.with_lifetime(3 * scale))) for scale in (1, 2, 4)]
     np.testing.assert_array_equal(column(rows, "scale", **own), [1, 2, 4])
     np.testing.assert_allclose(column(rows, **own), [mean for mean, _ in expected], **TOLERANCE)
     np.testing.assert_allclose(column(rows, "standard_error", **own), [error for _, error in expected], rtol=1e-3)
@@ -126,21 +135,19 @@ def test_lengths_that_a_task_does_not_have(tmp_path):
 
 
 def recurrent(**flags):
-    return tiny.sine_run(method="recurrent", sub_steps=4, **flags)
+    return sine_run(method="recurrent", **{"sub_steps": 4} | flags)
 
 
 def test_settling_is_that_of_learners_with_other_sub_steps(tmp_path):
     """Errors and distances, against learners that are built with each number of sub-steps."""
-    run, counts = recurrent(plasticity_scale=0.02), (2, 3, 5)
+    run, counts = recurrent(plasticity_scale=0.02), (2, 4)
     figure, rows = analyze("settling", [run], tmp_path, sub_step_counts=(1, *counts))
-    of_count = {
-        count: tiny.sine_run(method="recurrent", sub_steps=count, plasticity_scale=0.02) for count in range(2, 7)
-    }
+    of_count = {count: recurrent(sub_steps=count, plasticity_scale=0.02) for count in range(2, 6)}
     expected = [errors(of_count[count]).mean() for count in counts]
     assert np.ptp(expected) > 1e-2 * np.min(expected)
     np.testing.assert_array_equal(column(rows, "sub_steps", quantity="error"), counts)
     np.testing.assert_allclose(column(rows, quantity="error"), expected, **TOLERANCE)
-    flp = tiny.sine_run()
+    flp = sine_run()
     episode, states = tiny.test_episode(run), tiny.states(run)
     found = {quantity: [] for quantity in ("change in the next sub-step", "forward pass", "FLP's activity")}
     for x, y, state in zip(episode.support_x, episode.support_y, states):

@@ -7,7 +7,7 @@ import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import TINY
+from commands import SHORT, TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainers import make_trainer, values
 
@@ -66,13 +66,13 @@ def text_of(events) -> str:
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_non_finite_meta_gradients_are_skipped_and_counted(what, monkeypatch):
+def test_non_finite_meta_gradients_are_skipped_and_counted(what, eager, monkeypatch):
     spoiled = tf.Variable(False)
     if what == "loss":
         spoil_episodes(monkeypatch, lambda index: spoiled)
     else:
         spoil_gradients(monkeypatch, spoiled)
-    trainer = make_trainer()
+    trainer = make_trainer(lifetime=2, segment_length=-1)
     for step in range(4):
         spoiled.assign(step == 2)
         before = values(trainer)
@@ -94,7 +94,7 @@ def test_non_finite_meta_gradients_are_skipped_and_counted(what, monkeypatch):
 def test_skipping_stops_after_many_in_a_row_only(monkeypatch):
     # Two in three, then all from the tenth.
     spoil_episodes(monkeypatch, lambda index: tf.logical_or(index >= 9, index % 3 < 2))
-    trainer = make_trainer(episodes=12)
+    trainer = make_trainer(episodes=12, lifetime=2)
     for _ in range(11):
         trainer.outer_step()
     assert [int(values(trainer)[name]) for name in COUNTERS] == [11, 8, 2]
@@ -107,11 +107,11 @@ def test_advice_on_clipping_is_to_lower_what_is_set():
     assert make_trainer().advice().endswith(", or set --clip_norm=1")
 
 
-def test_diverged_run_exits_with_advice_that_names_the_flags(bare, monkeypatch, tmp_path):
+def test_diverged_run_exits_with_advice_that_names_the_flags(bare, eager, monkeypatch, tmp_path):
     path = tmp_path / "run"
     spoil_episodes(monkeypatch, lambda index: tf.greater(index, 1))
     with pytest.raises(SystemExit) as stopped:
-        commands.run(*TINY, "--max_skipped=3", f"--logdir={path}")
+        commands.run(*SHORT, "--max_skipped=3", f"--logdir={path}")
     line = stopped.value.code
     assert isinstance(line, str) and line.startswith("flp_tf: ") and "\n" not in line
     for flag in ("--plasticity_rate=0.01", "--slow_rate=0.01", "--clip_norm=1", "another --logdir"):
@@ -121,11 +121,11 @@ def test_diverged_run_exits_with_advice_that_names_the_flags(bare, monkeypatch, 
     assert {file.stem for file in (path / "checkpoints").iterdir()} == {"ckpt-2", "ckpt-3", "ckpt-4"}
 
 
-def test_a_run_that_diverges_early_is_in_tensorboard(bare, monkeypatch, tmp_path):
+def test_a_run_that_diverges_early_is_in_tensorboard(bare, eager, monkeypatch, tmp_path):
     """What it is, and how far it came, though it ends before the first point."""
     spoil_episodes(monkeypatch, lambda index: tf.greater(index, 1))
     with pytest.raises(SystemExit) as stopped:
-        commands.run(*TINY, "--max_skipped=2", "--log_every=50", f"--logdir={tmp_path}")
+        commands.run(*SHORT, "--max_skipped=2", "--log_every=50", f"--logdir={tmp_path}")
     found = tensors(tmp_path)
     assert [event.step for event in found["diverged"]] == [4]
     assert stopped.value.code == f"flp_tf: {text_of(found['diverged'])}"
@@ -135,12 +135,12 @@ def test_a_run_that_diverges_early_is_in_tensorboard(bare, monkeypatch, tmp_path
     assert tf.make_ndarray(found["outer/skipped_steps"][0].tensor_proto) == 2
 
 
-def test_a_run_without_one_finite_meta_gradient_has_no_result(bare, monkeypatch, tmp_path):
+def test_a_run_without_one_finite_meta_gradient_has_no_result(bare, eager, monkeypatch, tmp_path):
     """Though there are fewer steps than --max_skipped, it exits with a line and a number."""
     spoil_episodes(monkeypatch, lambda index: tf.greater_equal(index, 0))
     for _ in range(2):
         with pytest.raises(SystemExit, match="flp_tf: none of the 6 meta-gradients was finite"):
-            commands.run(*TINY, f"--logdir={tmp_path}")
+            commands.run(*SHORT, f"--logdir={tmp_path}")
         assert not (tmp_path / "result.json").exists()
     found = tensors(tmp_path)
     assert text_of(found["diverged"]).startswith("none of the 6 meta-gradients was finite")

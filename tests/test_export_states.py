@@ -7,7 +7,7 @@ import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import TINY, meta_test
+from commands import SHORT, TINY, meta_test
 
 import flp_tf
 from flp_tf import learners
@@ -152,7 +152,7 @@ def test_a_run_that_cannot_be_exported_has_its_result(unexportable, finished_run
         commands.run("--mode=export", f"--logdir={tmp_path}")
 
 
-def test_an_export_without_room_ends_the_run_without_a_result(tmp_path, monkeypatch):
+def test_an_export_without_room_ends_the_run_without_a_result(eager, tmp_path, monkeypatch):
     """The same command ends it, as soon as there is room."""
 
     def full(*_):
@@ -160,8 +160,8 @@ def test_an_export_without_room_ends_the_run_without_a_result(tmp_path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "export", full)
-        assert "no space left" in commands.refusal(*TINY, f"--logdir={tmp_path}")
+        assert "no space left" in commands.refusal(*SHORT, f"--logdir={tmp_path}")
     assert not (tmp_path / "result.json").exists()
-    commands.run(*TINY, f"--logdir={tmp_path}")
+    commands.run(*SHORT, f"--logdir={tmp_path}")
     assert "not_exported" not in json.loads((tmp_path / "result.json").read_text())
     assert (tmp_path / "export" / "saved_model.pb").exists()

@@ -7,7 +7,7 @@ import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import TINY, contents, meta_test, refusal
+from commands import SHORT, TINY, contents, meta_test, refusal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import flp_tf
@@ -22,25 +22,26 @@ def arrays(path, step: int) -> dict[str, np.ndarray]:
         return {name: content[name] for name in content if name != "outer/seconds"}
 
 
-def test_a_finished_run_goes_on_with_more_lifetimes(run_copy, bare, tmp_path, monkeypatch):
+def test_a_finished_run_goes_on_with_more_lifetimes(bare, eager, tmp_path, monkeypatch):
     """It ends where a run of as many lifetimes ends; its result is there when they are done, not before."""
-    there, outer_step = [], Trainer.outer_step
+    there, outer_step, run, whole = [], Trainer.outer_step, tmp_path / "run", tmp_path / "whole"
 
     def watched(trainer):
-        there.append((run_copy / "result.json").exists())
+        there.append((run / "result.json").exists())
         return outer_step(trainer)
 
+    commands.run(*SHORT, "--episodes=3", f"--logdir={run}")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "outer_step", watched)
-        commands.run(*TINY, "--episodes=9", f"--logdir={run_copy}")
-    commands.run(*TINY, "--episodes=9", f"--logdir={tmp_path / 'whole'}")
+        commands.run(*SHORT, "--episodes=6", f"--logdir={run}")
+    commands.run(*SHORT, "--episodes=6", f"--logdir={whole}")
     assert there == [False] * 3
-    found, expected = arrays(run_copy, 9), arrays(tmp_path / "whole", 9)
+    found, expected = arrays(run, 6), arrays(whole, 6)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
-    assert meta_test(run_copy / "result.json") == meta_test(tmp_path / "whole" / "result.json")
-    assert json.loads((run_copy / "config.json").read_text())["episodes"] == 9
+    assert meta_test(run / "result.json") == meta_test(whole / "result.json")
+    assert json.loads((run / "config.json").read_text())["episodes"] == 6
 
 
 SCHEDULE, CURRICULUM = {"schedule": "cosine"}, {"curriculum": "50%:50%"}
@@ -60,18 +61,18 @@ def test_the_course_of_a_longer_run(options, said):
     assert training.course(flp_tf.configure(recipe="paper", episodes=8, lifetime=8, **options)) == said
 
 
-def test_what_is_another_in_a_longer_run_is_said(bare, tmp_path, capsys):
-    for episodes in (4, 8):
-        commands.run(*TINY, "--schedule=cosine", f"--episodes={episodes}", f"--logdir={tmp_path}")
+def test_what_is_another_in_a_longer_run_is_said(bare, eager, tmp_path, capsys):
+    for episodes in (2, 4):
+        commands.run(*SHORT, "--schedule=cosine", f"--episodes={episodes}", f"--logdir={tmp_path}")
     assert (
-        f"It goes on to 8 lifetimes; {RATES} are from here on those of a run of as many.\n" in capsys.readouterr().out
+        f"It goes on to 4 lifetimes; {RATES} are from here on those of a run of as many.\n" in capsys.readouterr().out
     )
-    commands.run(*TINY, "--schedule=cosine", "--episodes=8", f"--logdir={tmp_path}")
+    commands.run(*SHORT, "--schedule=cosine", "--episodes=4", f"--logdir={tmp_path}")
     assert "It goes on to" not in capsys.readouterr().out
     events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
     texts = {event.step: tf.make_ndarray(event.tensor_proto).item().decode() for event in events.Tensors("run")}
-    assert texts.keys() == {0, 4}
-    assert "| `--episodes` | 4 |" in texts[0] and "| `--episodes` | 8 |" in texts[4]
+    assert texts.keys() == {0, 2}
+    assert "| `--episodes` | 2 |" in texts[0] and "| `--episodes` | 4 |" in texts[2]
 
 
 def test_a_finished_run_does_not_go_back(run_copy):
@@ -80,10 +81,10 @@ def test_a_finished_run_does_not_go_back(run_copy):
     assert contents(run_copy) == before
 
 
-def test_a_run_starts_from_another_s_weights(finished_run, bare, tmp_path):
+def test_a_run_starts_from_another_s_weights(finished_run, bare, eager, tmp_path):
     """With rates of 0 they stay what they are."""
     still = [f"--{group}_rate=0" for group in ("slow", "feedback", "plasticity", "strength")]
-    arguments = (*TINY, *still, f"--init_from={finished_run.path}", "--seed=7", "--episodes=1")
+    arguments = (*SHORT, *still, f"--init_from={finished_run.path}", "--seed=7", "--episodes=1")
     commands.run(*arguments, f"--logdir={tmp_path / 'run'}")
     trained, found = arrays(finished_run.path, 6), arrays(tmp_path / "run", 1)
     names = [name for name in trained if name.startswith("learner/")]
@@ -93,8 +94,8 @@ def test_a_run_starts_from_another_s_weights(finished_run, bare, tmp_path):
     assert flp_tf.load(tmp_path / "run").config.init_from == str(finished_run.path)
 
 
-def test_a_network_that_ships_can_be_the_start(bare, tmp_path):
-    shape = {"network": "sine_compact", "lifetime": 10, "batch_size": 2, "query_size": 2}
+def test_a_network_that_ships_can_be_the_start(bare, eager, tmp_path):
+    shape = {"network": "sine_compact", "lifetime": 10, "batch_size": 2, "query_size": 2, "segment_length": -1}
     config = flp_tf.configure(**shape, episodes=1, eval_episodes=1, jit_compile=False, slow_rate=0.0)
     run = flp_tf.meta_train(config.replace(init_from="sine_iid_flp2"), tmp_path / "run", progress=False)
     shipped = flp_tf.load("sine_iid_flp2").learner.network.layers["layer_0"].kernel

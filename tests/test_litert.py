@@ -48,7 +48,7 @@ def learner_and_task(**flags):
 def lifetime_of(learner, episode):
     """Returns the library's outputs for the query before and after a lifetime."""
     born = learner.initial_state(tf.zeros([1, 2], tf.int32))
-    grown = lifetime.run(learner, episode, state=born).state
+    grown = lifetime.run(learner, episode, state=born, segment_length=lifetime.PLAIN).state
     return [lifetime.query(learner, state, episode)[0].numpy() for state in (born, grown)]
 
 

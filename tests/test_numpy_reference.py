@@ -98,11 +98,13 @@ def assert_lifetimes_match(flags):
             assert np.max(np.abs(expected - slow)) > 1e-3, "the layer has to learn for the comparison to mean anything"
 
 
-@pytest.mark.parametrize("num_plastic_layers", [1, 2, 3])
-@pytest.mark.parametrize("clamp_output", [False, True])
-def test_lifetimes(num_plastic_layers, clamp_output, float64):
-    """Every rule, signal and presynaptic activity, against the reference."""
-    for rule, signal, presynaptic in itertools.product(("oja", "hebb"), SIGNALS, PRESYNAPTIC):
+@pytest.mark.parametrize(
+    "num_plastic_layers, clamp_output, rule",
+    [(1, False, "oja"), (1, True, "hebb"), (2, False, "hebb"), (2, True, "oja"), (3, False, "oja"), (3, True, "hebb")],
+)
+def test_lifetimes(num_plastic_layers, clamp_output, rule, float64):
+    """Every signal and presynaptic activity, against the reference; of the rest every pair of values."""
+    for signal, presynaptic in itertools.product(SIGNALS, PRESYNAPTIC):
         flags = {"num_plastic_layers": num_plastic_layers, "clamp_output": clamp_output}
         assert_lifetimes_match({**flags, "rule": rule, "feedback_signal": signal, "presynaptic": presynaptic})
 

@@ -9,7 +9,7 @@ import sys
 
 import commands
 import pytest
-from commands import ROOT, TINY, contents, meta_test
+from commands import ROOT, SHORT, contents, meta_test
 
 import flp_tf
 from flp_tf.runs import training
@@ -72,7 +72,7 @@ def test_run_directory_holds_what_is_promised(finished_run):
     assert names == {"config.json", "result.json", "checkpoints", "export", "events.out"}
 
 
-def test_result_json_comes_last(monkeypatch, tmp_path):
+def test_result_json_comes_last(eager, monkeypatch, tmp_path):
     """What is killed before it leaves no finished run behind."""
 
     def killed(learner, path, label):
@@ -80,10 +80,10 @@ def test_result_json_comes_last(monkeypatch, tmp_path):
 
     monkeypatch.setattr(training, "export", killed)
     with pytest.raises(SystemExit):
-        commands.run(*TINY, f"--logdir={tmp_path / 'run'}")
+        commands.run(*SHORT, f"--logdir={tmp_path / 'run'}")
     assert not (tmp_path / "run" / "result.json").exists()
     monkeypatch.undo()
-    commands.run(*TINY, f"--logdir={tmp_path / 'run'}")
+    commands.run(*SHORT, f"--logdir={tmp_path / 'run'}")
     assert (tmp_path / "run" / "result.json").exists() and (tmp_path / "run" / "export" / "saved_model.pb").exists()
 
 

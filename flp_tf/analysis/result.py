@@ -19,7 +19,6 @@ from flp_tf.files import check_complete
 from flp_tf.runs import files, labels
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
-from flp_tf.runs.summaries import to_image
 
 PNG_DPI = 160
 STATISTICS = ("quantity", "unit", "mean", "standard_error")
@@ -109,7 +108,8 @@ def save(
     check_output(analysis, output, runs)
     columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, counted]
     rows = [dict(zip(columns, row)) for curve in curves for row in _rows(curve)]
-    contents = dict(zip(_paths(analysis, output), (_png(figure, runs), _csv(columns, rows), _events(analysis, figure))))
+    png = _png(figure, runs)
+    contents = dict(zip(_paths(analysis, output), (png, _csv(columns, rows), _events(analysis, png))))
     for path, content in contents.items():
         with files.whole(path) as file:
             file.write(content)
@@ -163,11 +163,11 @@ def _csv(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
     return file.getvalue().encode()
 
 
-def _events(analysis: str, figure: matplotlib.figure.Figure) -> bytes:
-    """Returns the content of a TensorBoard file that shows a figure."""
+def _events(analysis: str, png: bytes) -> bytes:
+    """Returns the content of a TensorBoard file that shows a picture."""
     with tempfile.TemporaryDirectory() as folder:
         with tf.summary.create_file_writer(folder).as_default(step=0):
-            tf.summary.image(analysis, to_image(figure))
+            tf.summary.image(analysis, tf.image.decode_png(png, channels=4)[None])
         (events,) = Path(folder).iterdir()
         return events.read_bytes()
 

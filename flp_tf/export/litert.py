@@ -1,5 +1,6 @@
 """LiteRT: one file with `learn`, `predict` and `reset`, for phones, microcontrollers and browsers."""
 
+import functools
 import importlib.util
 import io
 import json
@@ -186,11 +187,17 @@ def measure(learner: Learner, task: Task, path: Path, lifetimes: int, seed: int)
     Raises:
         InputError: if the inner steps of the task have another number of examples than those of the file.
     """
-    model, seconds, errors = Interpreted(path), [], []
+    model, seconds, errors, born = Interpreted(path), [], [], initial_state(learner)
     if model.batch not in (None, task.batch_size):
         raise InputError(
             f"an inner step of the task has {task.batch_size} examples, one of the file, by --batch, {model.batch}"
         )
+
+    @functools.partial(tf.function, autograph=False)
+    def library(episode: Episode) -> tf.Tensor:
+        state = lifetime.run(learner, episode, state=born, segment_length=lifetime.PLAIN).state
+        return lifetime.query(learner, state, episode)
+
     for i in range(lifetimes):
         episode = task.compiled_sample(seed, i, 1, "test")
         one = Episode(*(part.numpy() for part in episode))
@@ -200,9 +207,7 @@ def measure(learner: Learner, task: Task, path: Path, lifetimes: int, seed: int)
             began = time.perf_counter()
             model.learn(x, y)
             seconds.append(time.perf_counter() - began)
-        born = initial_state(learner)
-        library = lifetime.query(learner, lifetime.run(learner, episode, state=born).state, episode)
-        outputs = (before[None], model.predict(one.query_x[0])[None], library)
+        outputs = (before[None], model.predict(one.query_x[0])[None], library(episode))
         errors.append([float(task.error(output, episode.query_y)[0]) for output in outputs])
     means = dict(zip(("before", "after", "library"), np.mean(errors, 0).tolist()))
     size = path.stat().st_size

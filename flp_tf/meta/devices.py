@@ -87,7 +87,7 @@ def _few_by_few(single: Compiled) -> Compiled:
             return total
 
         total = few(tf.constant(0))
-        # A loop costs time to compile, also one that never runs.
+        # A loop that never runs would be a second copy of the graph to compile.
         if together < lifetimes:
             _, total = tf.while_loop(
                 lambda i, _: i < lifetimes,

@@ -102,7 +102,8 @@ def _evaluate(learner: Learner, task: Task, episode: Episode) -> tuple[tf.Tensor
     """Returns the fields of `Evaluation` for a meta-batch."""
     state = learner.initial_state(episode.seed)
     before = lifetime.query(learner, state, episode)
-    state = lifetime.run(learner, episode, state=state).state
+    # Nobody takes a gradient, so nothing has to be kept for one.
+    state = lifetime.run(learner, episode, state=state, segment_length=lifetime.PLAIN).state
     after = lifetime.query(learner, state, episode)
     y = episode.query_y
     return task.error(after, y), task.error(before, y), task.concept_errors(after, y), after, before
