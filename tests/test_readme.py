@@ -46,7 +46,7 @@ def test_readme_shows_what_the_tests_below_run():
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
-def test_python_block_runs(block, finished_run, tmp_path, monkeypatch):
+def test_python_block_runs(block, finished_run, bare, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if block.startswith(NEEDS):
         assert block.splitlines()[0] == f"{NEEDS}export"
@@ -56,7 +56,7 @@ def test_python_block_runs(block, finished_run, tmp_path, monkeypatch):
         execute(block)
 
 
-def test_what_readme_registers_trains(tmp_path, monkeypatch):
+def test_what_readme_registers_trains(bare, tmp_path, monkeypatch):
     """README's command with all of its components in one plugin, on longer lifetimes as well."""
     (command,) = [command for command in COMMANDS if "--plugins=mine.py" in command]
     (tmp_path / "mine.py").write_text("\n".join(REGISTERING))

@@ -11,10 +11,20 @@ from pathlib import Path
 
 import commands
 import pytest
+import tensorflow as tf
+from absl.testing import flagsaver
+
+from flp_tf import learners
+from flp_tf.runs.config import configure
+
+sys.path.append(str(commands.ROOT / "tools"))
+import benchmark
+import floor
+import measure
 
 pytestmark = pytest.mark.slow
 
-SIZES = "--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8-8,--curriculum=,--eval_episodes=2"
+SIZES = "--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8-8,--curriculum=,--eval_episodes=10"
 SMALL = f"--flags={SIZES},--nojit_compile"
 
 
@@ -44,12 +54,12 @@ def refusals(tool: str, cases: list[list[str]]) -> list[str]:
     return done.stderr.split("\0")[1:]
 
 
-def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
-    """A budget of two lifetimes fills two cells, one after a first call that cannot; numbers are the runs' own."""
+def test_reproduce_trains_evaluates_analyses_and_reports(finished_run, tmp_path):
+    """A budget of two lifetimes fills a cell; one that fails is tried again; numbers are the runs' own."""
     good, bad = (f"sine_compact_{order}_flp2_seed0" for order in ("iid", "continual"))
     (tmp_path / bad).write_text("a file where the run directory should be")
-    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", SMALL, "--jobs=2"]
-    done = run_tool("tools/reproduce.py", "table1", *arguments, "--figures=none")
+    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", SMALL, "--jobs=2", "--figures=none"]
+    done = run_tool("tools/reproduce.py", "table1", *arguments)
     assert done.returncode == 0, done.stderr
     # Two at a time, each with a log of its own.
     assert f"== {good}" in done.stdout and f"== {bad}" in done.stdout
@@ -57,30 +67,31 @@ def test_reproduce_trains_evaluates_analyses_and_reports(tmp_path):
     assert f"{bad} ended with 1 ({tmp_path / bad}.log says why)" in done.stderr
     assert "--logdir" in (tmp_path / f"{bad}.log").read_text()
     (row,) = json.loads((tmp_path / "table.json").read_text())
-    assert not row["continual"] and row["seeds"] == [0]
-    (tmp_path / bad).unlink()
-    done = run_tool("tools/reproduce.py", "table1", *arguments, "--figures=alignment,learning_curves")
+    assert not row["continual"] and row["seeds"] == [0] and row["episodes"] == 2
+    done = run_tool("tools/reproduce.py", "table1", *arguments)
     assert done.returncode == 0, done.stderr
     assert f"== {good}" not in done.stdout and f"== {bad}" in done.stdout
+    # The report alone, when another machine has trained it: nothing is trained, figures stay.
+    (tmp_path / bad).unlink()
+    shutil.copytree(finished_run.path, tmp_path / bad)
+    figures = [f"figures/{name}/{name}.png" for name in ("alignment", "learning_curves")]
+    for figure in figures:
+        (tmp_path / figure).parent.mkdir(parents=True)
+        (tmp_path / figure).touch()
+    done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--figures=none")
+    assert done.returncode == 0 and "==" not in done.stdout, done.stderr
     rows = json.loads((tmp_path / "table.json").read_text())
-    for row, order in zip(rows, ("iid", "continual"), strict=True):
+    for row, order, episodes in zip(rows, ("iid", "continual"), (2, 6), strict=True):
         result = json.loads((tmp_path / f"sine_compact_{order}_flp2_seed0" / "result.json").read_text())
         assert (row["method"], row["num_plastic_layers"], row["continual"]) == ("flp", 2, order == "continual")
         assert row["second_order"] is None
         assert row["mean"] == result["meta_test"]["mean"] and row["stderr"] == result["meta_test"]["stderr"]
-        assert row["episodes"] == 2 and row["seeds"] == [0] and row["minutes"] > 0
+        assert row["episodes"] == episodes and row["seeds"] == [0] and row["minutes"] > 0
     report = (tmp_path / "report.md").read_text()
     assert "| FLP (2) | continual |" in report and "not run" in report
     assert result["machine"] in report.splitlines()[2]
-    figures = [f"figures/{name}/{name}.png" for name in ("alignment", "learning_curves")]
     assert re.findall(r"\((.*\.png)\)", report) == figures
     assert re.findall(r'src="([^"]*)"', (tmp_path / "report.html").read_text()) == figures
-    assert all((tmp_path / figure).exists() for figure in figures)
-    # The report alone, of the run that is there: nothing is trained, figures stay.
-    done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--figures=none")
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "table.json").read_text()) == rows
-    assert figures[1] in (tmp_path / "report.md").read_text()
 
 
 def row_of(table: dict, **where) -> dict:
@@ -88,25 +99,28 @@ def row_of(table: dict, **where) -> dict:
     return row
 
 
-def test_reproduce_tells_what_stopped_runs_are(tmp_path):
-    """A run without its end counts with the lifetimes it had, beside a finished one of another seed."""
+def test_reproduce_tells_what_stopped_runs_are(bare, tmp_path):
+    """A run without its end counts with the lifetimes it had, beside a finished one of another seed.
+
+    The folder is relative to the working directory, for the tool and for the command that it starts.
+    """
+    out = tmp_path / "runs" / "table1"
     logdir = "sine_compact_continual_gradient3_first_order_seed{}"
     of_flp = ("plasticity_scale", "plasticity_init", "feedback_rate", "strength_rate")
     flags = [flag for flag in commands.TINY if not any(name in flag for name in of_flp)]
     flags += ["--method=gradient", "--nosecond_order", "--num_plastic_layers=2", "--inner_rate=0.001"]
-    commands.run(*flags, "--seed=0", f"--logdir={tmp_path / logdir.format(0)}")
-    finished = json.loads((tmp_path / logdir.format(0) / "result.json").read_text())
-    shutil.copytree(tmp_path / logdir.format(0), tmp_path / logdir.format(1))
-    stopped = tmp_path / logdir.format(1)
+    commands.run(*flags, "--seed=0", f"--logdir={out / logdir.format(0)}")
+    finished = json.loads((out / logdir.format(0) / "result.json").read_text())
+    stopped = shutil.copytree(out / logdir.format(0), out / logdir.format(1))
     (stopped / "result.json").unlink()
     for path in stopped.glob("checkpoints/ckpt-6.*"):  # What is left are those after lifetimes 4 and 5.
         path.unlink()
     config = json.loads((stopped / "config.json").read_text())
     (stopped / "config.json").write_text(json.dumps(config | {"seed": 1}))
-    arguments = ["--notrain", f"--out={tmp_path}", "--figures=none", "--seeds=0,1", "--flags=--eval_episodes=3"]
-    done = run_tool("tools/reproduce.py", "table1", *arguments)
+    arguments = ["--notrain", "--figures=none", "--seeds=0,1", "--flags=--eval_episodes=3"]
+    done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    row = row_of(json.loads((tmp_path / "table.json").read_text()), method="gradient", continual=True)
+    row = row_of(json.loads((out / "table.json").read_text()), method="gradient", continual=True)
     measured = json.loads((stopped / "evaluation.json").read_text())
     assert measured["meta_test"]["episodes"] == 3 and measured["episodes"] == 5
     assert row["second_order"] is False and row["seeds"] == [0, 1] and row["episodes"] == 5
@@ -115,7 +129,7 @@ def test_reproduce_tells_what_stopped_runs_are(tmp_path):
     means = [finished["meta_test"]["mean"], measured["meta_test"]["mean"]]
     assert row["mean"] == pytest.approx(statistics.mean(means))
     assert row["stderr"] == pytest.approx(statistics.stdev(means) / math.sqrt(2))
-    assert "| 0, 1 | 5 of 6 |" in (tmp_path / "report.md").read_text()
+    assert "| 0, 1 | 5 of 6 |" in (out / "report.md").read_text()
 
 
 def test_reproduce_leaves_out_a_figure_that_failed(finished_run, tmp_path):
@@ -132,18 +146,17 @@ def test_reproduce_leaves_out_a_figure_that_failed(finished_run, tmp_path):
 
 
 def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_path):
-    """Those that the tool reads and writes itself, and those of the commands that it starts.
+    """Those that the tool reads and writes itself, and those of an analysis; of an evaluation, see above.
 
     Drawn is the first seed that has a checkpoint.
     """
     run = shutil.copytree(finished_run.path, tmp_path / "runs/table1/sine_compact_continual_flp2_seed0")
-    (run / "result.json").unlink()
     before = set(commands.ROOT.glob("runs/*"))
     arguments = ["--notrain", "--figures=update_norms", "--seeds=3,0", "--flags=--eval_episodes=2"]
     done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (run / "evaluation.json").exists() and (tmp_path / "runs/table1/report.html").exists()
-    assert (tmp_path / "runs/table1/figures/update_norms/update_norms.png").exists()
+    figure = "figures/update_norms/update_norms.png"
+    assert figure in (run.parent / "report.html").read_text() and (run.parent / figure).stat().st_size
     assert set(commands.ROOT.glob("runs/*")) == before
 
 
@@ -171,15 +184,18 @@ def test_reproduce_refuses_bad_input():
         assert message in printed and len(printed.strip().splitlines()) == 1
 
 
-def test_benchmark_measures_engines_and_a_baseline(tmp_path):
-    """Rows have the keys that are promised, and their GFLOP/s follow from their seconds; the baseline is a checkout."""
+def test_benchmark_measures_engines_and_a_baseline(tmp_path, capsys):
+    """Rows have the keys that are promised, and their GFLOP/s follow from their seconds.
+
+    The baseline is a checkout; its engine is this library's own.
+    """
     path = tmp_path / "rows.json"
-    options = ["--match=^sine 1 40 1$", "--engines=plain_xla,lifetime,baseline", "--repeats=1"]
-    options += [f"--json={path}", f"--baseline={commands.ROOT}"]
-    done = run_tool("tools/benchmark.py", *options)
-    assert done.returncode == 0, done.stderr
+    options = ["--match=^sine 1 40 1$", "--engines=plain_xla,baseline", "--repeats=1"]
+    with flagsaver.flagsaver():
+        benchmark.main(benchmark.FLAGS(["benchmark", *options, f"--json={path}", f"--baseline={commands.ROOT}"]))
+    out = capsys.readouterr().out
     rows = json.loads(path.read_text())
-    assert [row["engine"] for row in rows] == ["plain_xla", "lifetime", "baseline"]
+    assert [row["engine"] for row in rows] == ["plain_xla", "baseline"]
     # Trunk: 3 products of 993,000 weights less the output's 300; output: 6 of 300.
     weights = 11 * 300 + 4 * 300 * 300 + 2 * 300 * 900 + 300 * 300
     flops = 2 * 32 * 40 * (3 * weights + 6 * 300)
@@ -187,7 +203,7 @@ def test_benchmark_measures_engines_and_a_baseline(tmp_path):
         assert row.items() >= {"task": "sine", "num_plastic_layers": 1, "lifetime": 40, "meta_batch": 1}.items()
         assert row.keys() >= {"seconds_median", "seconds_min", "seconds_max", "compile_seconds", "peak_mb"}
         assert row["gflop_per_second"] == pytest.approx(flops / row["seconds_median"] / 1e9)
-        assert f"| sine | 1 | 40 | 1 | {row['engine']} | {row['seconds_median']:.3f} (" in done.stdout
+        assert f"| sine | 1 | 40 | 1 | {row['engine']} | {row['seconds_median']:.3f} (" in out
 
 
 def test_benchmark_refuses_bad_input():
@@ -197,41 +213,21 @@ def test_benchmark_refuses_bad_input():
 
 
 def test_benchmark_measures_the_network_whose_arithmetic_it_counts():
-    code = """
-import sys
-sys.path.insert(0, "tools")
-import benchmark, measure
-from flp_tf import learners
-from flp_tf.runs.config import configure
-config = configure(**measure.flags_of({"task": "sine", "num_plastic_layers": 9, "lifetime": 400}))
-learner = learners.build(config, config.make_task())
-print([tuple(layer.kernel.shape) for layer in learner.network.head] == benchmark.layer_sizes(9))
-"""
-    done = run_tool("-c", code)
-    assert done.stdout.strip() == "True", done.stderr
+    config = configure(**measure.flags_of({"task": "sine", "num_plastic_layers": 9, "lifetime": 400}))
+    learner = learners.build(config, config.make_task())
+    assert [tuple(layer.kernel.shape) for layer in learner.network.head] == benchmark.layer_sizes(9)
 
 
-COUNTING = """
-import sys
-sys.path.insert(0, "tools")
-import benchmark, floor, tensorflow as tf
-floor.LIFETIME = 2
-sizes = benchmark.layer_sizes(9)
-for layers in (1, 3):
+@pytest.mark.parametrize("layers, products", [(1, 8 * 3 + 6), (3, 6 * 3 + 3 * 6)])
+def test_floor_runs_the_products_that_are_needed_and_no_other(layers, products, monkeypatch):
+    """Three a layer of the trunk, six a plastic layer and step."""
+    monkeypatch.setattr(floor, "LIFETIME", 2)
+    sizes = benchmark.layer_sizes(9)
     runs = floor.trunk_products(sizes[:-layers]), floor.plastic_products(sizes[-layers:])
     count = 0
     for run in runs:
         graph = tf.function(run, autograph=False).get_concrete_function().graph.as_graph_def()
         nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
         count += sum(node.op.endswith("MatMul") or node.op.startswith("BatchMatMul") for node in nodes)
-    print(count, *(float(run()) for run in runs))
-"""
-
-
-def test_floor_runs_the_products_that_are_needed_and_no_other():
-    """Three a layer of the trunk, six a plastic layer and step; with one plastic layer, and with three."""
-    done = run_tool("-c", COUNTING)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
-    assert [int(count) for count, *_ in rows] == [8 * 3 + 6, 6 * 3 + 3 * 6]
-    assert all(math.isfinite(float(value)) for _, *values in rows for value in values)
+    assert count == products
+    assert all(math.isfinite(float(run())) for run in runs)

@@ -148,10 +148,15 @@ def _decode(source: omniglot_drawings.Source, size: int) -> dict[str, np.ndarray
                 f"{source.flag}: {'/'.join(character)} has {count} drawings in {source.name}, "
                 f"other classes have {max(counts.values())}; unpack the archive again"
             )
-    named = {character: _named(source, character, drawings.classes[character]) for character in classes}
-    check_sizes(pair for of_class in named.values() for pair in of_class.items())
+    files = {
+        name: png
+        for character in classes
+        for name, png in _named(source, character, drawings.classes[character]).items()
+    }
+    check_sizes(files.items())
+    images = decode_ink(files, size)
     return {
-        "images": np.stack([decode_ink(of_class, size) for of_class in named.values()]),
+        "images": images.reshape(len(classes), -1, *images.shape[1:]),
         "alphabets": np.array([character.alphabet for character in classes]),
         "characters": np.array([character.character for character in classes]),
         "evaluation": np.array([character.alphabet in drawings.evaluation_alphabets for character in classes]),

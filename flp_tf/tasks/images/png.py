@@ -16,21 +16,23 @@ FRAME = 12
 HEADER = struct.Struct(">II5B")
 # More pixels than a drawing has; a header that says so is damaged.
 MOST_PIXELS = 10**8
+# Drawings that are scaled together: a few at a time take three times as long.
+TOGETHER = 400
 
 
 def decode_ink(pngs: Mapping[str, bytes], size: int) -> np.ndarray:
     """Returns drawings in black on white as ink, uint8 `[drawings, size, size, 1]`, 255 where black.
 
     Args:
-        pngs: content of the files, by name. All drawings have the same size.
+        pngs: content of the files, by name; they have passed `check_sizes`.
         size: height and width that they are scaled to.
 
     Raises:
         InputError: naming the first file that cannot be decoded.
     """
-    for name, png in pngs.items():
-        dimensions(name, png)
-    return resized(255 - tf.stack([_decoded(name, png) for name, png in pngs.items()]), size)
+    files = list(pngs.items())
+    parts = [files[first : first + TOGETHER] for first in range(0, len(files), TOGETHER)]
+    return np.concatenate([resized(255 - tf.stack([_decoded(*file) for file in part]), size) for part in parts])
 
 
 def check_sizes(pngs: Iterable[tuple[str, bytes]]) -> None:
