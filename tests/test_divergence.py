@@ -165,7 +165,7 @@ def test_errors_that_are_not_finite_are_null_in_result_json_with_a_reason(monkey
 
 
 # A weight, two of whose entries the function below spoils.
-SPOILT = "network/layers/layer_1/kernel"
+SPOILT = "network/layers/layer_0/kernel"
 
 
 def spoil_entries(monkeypatch, spoiled: tf.Variable, entries: list[float]) -> None:

@@ -80,7 +80,7 @@ def test_methods_with_hidden_layers_have_the_option():
 
 def test_checkpoints_and_tensorboard(tmp_path):
     """Weights, moments of the optimizer and curves are those of the output's pathway alone."""
-    flags = {"feedback": "plastic", "num_plastic_layers": 3, **OFF}
+    flags = {"feedback": "plastic", "num_plastic_layers": 3, "network": "8-8", **OFF}
     trainer = make_trainer(**flags)
     names = [name for name in trainer.variables if "/feedback/" in name and name.count("/") > 2]
     assert names and all("/layers/layer_2/" in name for name in names)
