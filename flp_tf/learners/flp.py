@@ -121,11 +121,11 @@ class FeedbackLearner(Learner):
         """Returns the learner of a configuration; see `Learner.from_options`."""
 
         def plastic_options(is_output: bool) -> dict[str, Any]:
-            heard = not options.clamp_output if is_output else options.hidden_feedback
+            has_feedback = not options.clamp_output if is_output else options.hidden_feedback
             return {
                 "rule": parts["rule"](dtype=dtype),
                 "initial": parts["initial"](dtype=dtype),
-                "feedback": parts["feedback"](signal_size=task.num_outputs, dtype=dtype) if heard else None,
+                "feedback": parts["feedback"](signal_size=task.num_outputs, dtype=dtype) if has_feedback else None,
                 "granularity": options.granularity,
                 "plasticity_scale": options.plasticity_scale * (1 if is_output else options.hidden_plasticity_factor),
                 "plasticity_init": options.output_plasticity_init if is_output else options.plasticity_init,
