@@ -172,7 +172,7 @@ def test_environment_leaves_the_working_directory(tmp_path):
 REFUSED = {
     "table1": ["table9"],
     "--budget=long": ["table1", "--budget=long"],
-    "--only=flp9 is unknown; legal values: feature_reuse, flp2, flp3, gradient3": ["table1", "--only=flp2,flp9"],
+    "--only=flp9 is unknown; legal values: feature_reuse, feature_reuse_linear, flp2": ["table1", "--only=flp2,flp9"],
     "--figures=curves is unknown; legal values: readout, adaptability": ["table1", "--figures=curves"],
     "--network=big is unknown; legal values: compact, paper": ["table2", "--network=big"],
     "--seeds=0,x": ["table2", "--seeds=0,x"],

@@ -7,7 +7,9 @@ FLAGS = Path(__file__).resolve().parents[1] / "flags"
 ORDERS = {"iid": "--nocontinual", "continual": "--continual"}
 METHODS = {
     "feature_reuse": ("--method=feature_reuse",),
+    "feature_reuse_linear": ("--method=feature_reuse", "--feedback_activation=linear"),
     "flp2": ("--method=flp", "--num_plastic_layers=2"),
+    "flp2_linear": ("--method=flp", "--num_plastic_layers=2", "--feedback_activation=linear"),
     "flp3": ("--method=flp", "--num_plastic_layers=3"),
     "dfa2": ("--method=dfa", "--num_plastic_layers=2"),
     "gradient2": ("--method=gradient", "--num_plastic_layers=2", "--second_order"),
@@ -84,7 +86,9 @@ TABLE1 = Table(
     cells=_rows(
         [
             ("feature_reuse", "feature reuse (1)", "0.050 (7e-3)", "0.035 (3e-3)"),
+            ("feature_reuse_linear", "feature reuse (1), linear feedback", "", ""),
             ("flp2", "FLP (2)", "0.00093 (3e-5)", "0.0016 (6e-5)"),
+            ("flp2_linear", "FLP (2), linear feedback", "", ""),
             ("flp3", "FLP (3)", "0.00051 (8e-5)", "0.0068 (2e-3)"),
             ("gradient3", "gradient (3), second order", "", ""),
             ("gradient3_first_order", "gradient (3), first order", "0.00057 (2e-5)", "0.069 (0.02)"),
