@@ -104,8 +104,8 @@ def test_compiled_estimate_of_a_meta_batch(name, cores, monkeypatch):
     else:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     learner = build_learner(**METHODS[name])
-    episode = random_episode(steps=4, lifetimes=4 if cores == 2 else 3)
-    compiled = compiled_estimate(Backprop(2), learner, REGRESSION, jit_compile=False)
+    episode = random_episode(steps=2, lifetimes=4 if cores == 2 else 3)
+    compiled = compiled_estimate(Backprop(), learner, REGRESSION, jit_compile=False)
     assert_close(to_numpy(compiled(episode, SEED)), to_numpy(python_estimate(learner, REGRESSION, episode)))
 
 
