@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
@@ -190,15 +191,22 @@ def test_meta_gradients_equal_those_of_an_explicit_loop(num_plastic_layers, segm
 
 @pytest.mark.parametrize(("trunk", "method"), [("apart", "flp"), ("apart", "gradient"), ("within", "flp")])
 def test_convolutional_trunk_outside_of_xla(method, trunk, float64, monkeypatch):
-    """A hoisted one is TensorFlow's own; either way the meta-gradient is that of the plain loop."""
+    """A hoisted one is TensorFlow's own, and differentiated through its features, also where a loop runs the lifetimes.
+
+    Either way the meta-gradient is that of the plain loop.
+    """
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     monkeypatch.setattr(engine, "HOISTED_BYTES", math.inf if trunk == "apart" else 0)
-    learner = build_learner(CLASSIFICATION._replace(input_shape=(7, 7, 2)), method=method, network=NETWORK)
+    calls, from_features = [], Backprop.estimate_from_features
+    monkeypatch.setattr(Backprop, "estimate_from_features", lambda *given: calls.append(1) or from_features(*given))
+    learner = build_learner(CLASSIFICATION._replace(input_shape=(7, 7, 2)), method=method, network="c3s2-6")
+    assert learner.network.convolutional_trunk
     data = episode(steps=4, lifetimes=2)
     expected = meta_gradient(learner, CLASSIFICATION, data, lifetime.PLAIN)
     seed = tf.zeros([2], tf.int32)
     function = compiled_estimate(Backprop(segment_length=2), learner, CLASSIFICATION)
     operations = {operation.type for operation in function.get_concrete_function(data, seed).graph.get_operations()}
-    assert ("Conv2D" in operations) == (trunk == "apart")
+    assert ("Conv2D" in operations) == bool(calls) == (trunk == "apart")
     assert all(np.any(gradient) for gradient in tf.nest.flatten(expected.gradients))
     assert_close(to_numpy(function(data, seed)), to_numpy(expected))
 
