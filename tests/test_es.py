@@ -130,7 +130,8 @@ def peak(estimator, steps, **option):
     learner = learners.build(config, task)
     of_run = config.choice("estimator")()
     of_run.build(learner, task, 1)
-    compiled_estimate(of_run, learner, task, jit_compile=False)(task.sample(0, 0, 1, "train"), tf.constant([1, 2])).loss.numpy()
+    estimate = compiled_estimate(of_run, learner, task, jit_compile=False)
+    estimate(task.sample(0, 0, 1, "train"), tf.constant([1, 2])).loss.numpy()
     return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 peaks = [peak("es", 20, pairs=1), peak("es", 2000, pairs=1), peak("pes", 2000, pairs=1, unrolls=2)]

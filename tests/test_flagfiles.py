@@ -47,6 +47,8 @@ SMALL = {
     ],
     "mini_imagenet": ["--ways=2", "--shots=1", "--query_size=1"],
 }
+# Two outer steps; a plain loop is the quickest of few inner steps.
+FEW = ("--episodes=4", "--segment_length=-1")
 
 
 def config_of(*arguments: str) -> Config:
@@ -157,9 +159,9 @@ def test_cell_meta_trains(network, cell, image_cache, eager):
     if config.task == "mini_imagenet" and not Path(config.mini_imagenet_dir).expanduser().is_dir():
         pytest.skip(f"no mini-ImageNet in --mini_imagenet_dir={config.mini_imagenet_dir}")
     cache = [] if config.task == "sine" else [f"--data_dir={image_cache}"]
-    few = ("--episodes=4", "--segment_length=-1")  # A plain loop is the quickest of two steps.
-    trained(config_of(*cell.flags(network), *few, *cache, *SMALL[config.task]))
+    trained(config_of(*cell.flags(network), *FEW, *cache, *SMALL[config.task]))
 
 
 def test_quick_meta_trains(eager):
-    trained(config_of(f"--flagfile={commands.ROOT / 'flags' / 'quick.cfg'}", "--lifetime=4", "--batch_size=4", "--segment_length=-1"))
+    flagfile = commands.ROOT / "flags" / "quick.cfg"
+    trained(config_of(f"--flagfile={flagfile}", *FEW, "--lifetime=4", "--batch_size=4"))
