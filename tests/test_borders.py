@@ -82,7 +82,7 @@ def test_rules_and_initials_take_arrays(rule, dtype):
 def test_learners_take_arrays(name, dtype):
     """`initial_state`, `encode`, `learn` and `predict`, and a whole lifetime with its gradient."""
     learner = build_learner(CLASSIFICATION, **METHODS[name])
-    tensors = random_episode(CLASSIFICATION, dtype="float32")
+    tensors = random_episode(CLASSIFICATION, steps=3, dtype="float32")
     arrays = tensors._replace(**{field: part.numpy() for field, part in tensors._asdict().items()})
     arrays = arrays._replace(**{field: getattr(arrays, field).astype(dtype) for field in arrays._fields[:4]})
 
@@ -165,7 +165,7 @@ def a_bit_of_everything(method):
     for path, weight in learner.trainable.items():
         if path.endswith("/plasticity"):
             weight.assign(tf.fill(weight.shape, 0.1))
-    episode = random_episode(IMAGES, steps=3, dtype="float32")
+    episode = random_episode(IMAGES, steps=2, dtype="float32")
     estimate = meta_gradient(learner, IMAGES, episode, 2)
     sines = Sine(num_sines=2, lifetime=4, batch_size=3, query_size=2)
     of_sines = newborn_learner(sines, network="5-6", trunk_precision="bfloat16")

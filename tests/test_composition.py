@@ -21,7 +21,7 @@ TINY = {
     "task": "sine",
     "num_sines": 2,
     "network": "6-6",
-    "lifetime": 4,
+    "lifetime": 2,
     "batch_size": 3,
     "query_size": 3,
     "episodes": 2,

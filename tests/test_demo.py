@@ -26,7 +26,7 @@ import demo
 pytestmark = pytest.mark.slow
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
-LIFETIMES, SHAPE = 6, (-1, 105, 105)
+LIFETIMES, SHAPE = 3, (-1, 105, 105)
 needs_drawings = pytest.mark.skipif(
     not (REAL / "images_background_small1.zip").exists(), reason=f"no Omniglot archives in {REAL}"
 )

@@ -17,7 +17,7 @@ from helpers import (
     to_numpy,
 )
 
-from flp_tf import losses, registry
+from flp_tf import registry
 from flp_tf.errors import InputError
 from flp_tf.meta.devices import compiled_estimate
 from flp_tf.meta.estimators import ESTIMATORS, Backprop, Estimate
@@ -104,30 +104,9 @@ def test_compiled_estimate_of_a_meta_batch(name, cores, monkeypatch):
     else:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
     learner = build_learner(**METHODS[name])
-    episode = random_episode(steps=4, lifetimes=4 if cores == 2 else 3)
-    compiled = compiled_estimate(Backprop(2), learner, REGRESSION, jit_compile=False)
+    episode = random_episode(steps=2, lifetimes=4 if cores == 2 else 3)
+    compiled = compiled_estimate(Backprop(), learner, REGRESSION, jit_compile=False)
     assert_close(to_numpy(compiled(episode, SEED)), to_numpy(python_estimate(learner, REGRESSION, episode)))
-
-
-@pytest.mark.parametrize("hoisted", [True, False])
-def test_convolutional_trunk_apart(hoisted, monkeypatch):
-    """The trunk outside of XLA, differentiated through its features; on a GPU or in segments it stays inside."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    if not hoisted:
-        monkeypatch.setattr("flp_tf.lifetime.engine.HOISTED_BYTES", 0)
-    task = helpers.ToyTask((6, 6, 1), 2, losses.mean_squared_error, losses.mean_squared_error)
-    learner, episode = build_learner(task, network="c2s2-5"), random_episode(task, steps=3)
-    assert learner.network.convolutional_trunk
-    calls = []
-    from_features = Backprop.estimate_from_features
-    monkeypatch.setattr(
-        Backprop, "estimate_from_features", lambda *arguments: calls.append(1) or from_features(*arguments)
-    )
-    compiled = compiled_estimate(Backprop(), learner, task)
-    expected = python_estimate(learner, task, episode)
-    assert_close(to_numpy(compiled(episode, SEED)), to_numpy(expected))
-    assert all(np.any(gradient) for gradient in flat(expected.gradients).values())
-    assert bool(calls) == hoisted
 
 
 def test_registered_options():

@@ -41,11 +41,14 @@ SMALL = {
         "--shots=1",
         "--query_size=1",
         "--image_size=44",
+        "--meta_batch=1",
         f"--omniglot_archives={ARCHIVES}",
         "--meta_test_alphabets=Korean,Tagalog",
     ],
     "mini_imagenet": ["--ways=2", "--shots=1", "--query_size=1"],
 }
+# Two outer steps; a plain loop is the quickest of few inner steps.
+FEW = ("--episodes=4", "--segment_length=-1")
 
 
 def config_of(*arguments: str) -> Config:
@@ -156,8 +159,9 @@ def test_cell_meta_trains(network, cell, image_cache, eager):
     if config.task == "mini_imagenet" and not Path(config.mini_imagenet_dir).expanduser().is_dir():
         pytest.skip(f"no mini-ImageNet in --mini_imagenet_dir={config.mini_imagenet_dir}")
     cache = [] if config.task == "sine" else [f"--data_dir={image_cache}"]
-    trained(config_of(*cell.flags(network), "--episodes=4", *cache, *SMALL[config.task]))
+    trained(config_of(*cell.flags(network), *FEW, *cache, *SMALL[config.task]))
 
 
 def test_quick_meta_trains(eager):
-    trained(config_of(f"--flagfile={commands.ROOT / 'flags' / 'quick.cfg'}", "--lifetime=4", "--batch_size=4"))
+    flagfile = commands.ROOT / "flags" / "quick.cfg"
+    trained(config_of(f"--flagfile={flagfile}", *FEW, "--lifetime=4", "--batch_size=4"))

@@ -1,5 +1,6 @@
 """LiteRT files and the signatures of a SavedModel: what they learn is what the library learns."""
 
+import functools
 import json
 import os
 import shutil
@@ -21,17 +22,16 @@ from flp_tf.runs.directory import RunDirectory
 pytestmark = pytest.mark.slow
 
 SMALL = {"task": "sine", "num_sines": 2, "lifetime": 6, "batch_size": 4, "query_size": 4, "network": "8-8"}
+# Every learner, rule, pathway and initial state: the last three do not depend on each other.
 LOCAL = {
     "flp": {},
     "feature_reuse": {"method": "feature_reuse"},
     "dfa": {"method": "dfa"},
     "recurrent": {"method": "recurrent", "sub_steps": 3},
-    "polynomial": {"rule": "polynomial"},
-    "plastic feedback": {"feedback": "plastic"},
     "cascade": {"feedback": "cascade"},
+    "polynomial, gaussian": {"rule": "polynomial", "initial": "gaussian"},
+    "plastic feedback, redrawn": {"feedback": "plastic", "initial": "redrawn"},
     "output feedback": {"hidden_feedback": False, "plasticity_init": 1.0},
-    "gaussian": {"initial": "gaussian"},
-    "redrawn": {"initial": "redrawn"},
 }
 
 
@@ -52,12 +52,24 @@ def lifetime_of(learner, episode):
     return [lifetime.query(learner, state, episode)[0].numpy() for state in (born, grown)]
 
 
+@pytest.fixture(scope="module")
+def file_of(tmp_path_factory):
+    """Makes the file of a learner of `LOCAL` for batches of a size, once; returns learner, task and file."""
+
+    @functools.cache
+    def made(name, batch):
+        learner, task = learner_and_task(**LOCAL[name])
+        return learner, task, litert.write(learner, tmp_path_factory.mktemp("file"), batch=batch)
+
+    return made
+
+
 @pytest.mark.parametrize("name", LOCAL)
-def test_a_file_learns_as_the_library_does(name, tmp_path):
+def test_a_file_learns_as_the_library_does(name, file_of):
     pytest.importorskip("ai_edge_litert")
-    learner, task = learner_and_task(**LOCAL[name])
+    learner, task, file = file_of(name, None)
     episode = task.sample(3, 0, 1, "test")
-    model = litert.Interpreted(litert.write(learner, tmp_path))
+    model = litert.Interpreted(file)
     found = [model.predict(episode.query_x[0].numpy())]
     for x, y in zip(episode.support_x[:, 0].numpy(), episode.support_y[:, 0].numpy()):
         model.learn(x, y)
@@ -123,22 +135,21 @@ def test_what_the_converter_says_of_other_networks_is_one_line(monkeypatch):
 
 
 def test_precision_of_weights():
-    learner, _ = learner_and_task(network="256-256", num_plastic_layers=1)
+    learner, _ = learner_and_task(network="64-64", num_plastic_layers=1)
     sizes = [len(litert.convert(learner, weights)) for weights in litert.WEIGHTS]
     assert sizes[0] > sizes[1] > sizes[2]
     with pytest.raises(InputError, match="--weights=int4 is unknown; legal values: float32, float16, int8"):
         litert.convert(learner, "int4")
 
 
-def test_batches_of_one_size(tmp_path):
+def test_batches_of_one_size(file_of):
     """LiteRT.js wants the size in the file; what is learned is the same."""
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-    learner, task = learner_and_task()
-    episode = task.sample(3, 0, 1, "test")
-    x, y = (part[0, 0].numpy() for part in (episode.support_x, episode.support_y))
     outputs = []
-    for name, batch in (("any", None), ("one", task.batch_size)):
-        file = litert.write(learner, tmp_path / name, batch=batch)
+    for batch in (None, SMALL["batch_size"]):
+        _, task, file = file_of("flp", batch)
+        episode = task.sample(3, 0, 1, "test")
+        x, y = (part[0, 0].numpy() for part in (episode.support_x, episode.support_y))
         of_file = interpreter.Interpreter(str(file)).get_signature_runner("learn").get_input_details()
         assert [of_file[part]["shape_signature"][0] for part in ("x", "y")] == [batch or -1] * 2
         model = litert.Interpreted(file)
@@ -215,11 +226,12 @@ def test_the_report_of_an_earlier_file_goes_with_it(run_copy, tmp_path, monkeypa
     assert contents(tmp_path).keys() - before.keys() == {"model.tflite"} and not (tmp_path / "litert.json").exists()
 
 
-def test_predictions_of_any_number_of_examples(tmp_path):
+def test_predictions_of_any_number_of_examples(file_of):
+    """Of 7 by a file for any number, and by one for batches of 4."""
     pytest.importorskip("ai_edge_litert")
-    learner, task = learner_and_task()
-    x = task.sample(3, 0, 1, "test").query_x[0].numpy()[:7]
-    found = [litert.Interpreted(litert.write(learner, tmp_path, batch=batch)).predict(x) for batch in (None, 3)]
+    files = [file_of("flp", batch) for batch in (None, SMALL["batch_size"])]
+    x = files[0][1].sample(3, 0, 1, "test").query_x[0].numpy()[:7]
+    found = [litert.Interpreted(file).predict(x) for *_, file in files]
     assert len(x) == len(found[0]) == len(found[1]) == 7
     np.testing.assert_allclose(*found, rtol=1e-5)
 

@@ -187,9 +187,9 @@ def test_models_that_are_no_trunk_are_refused(message):
 
 
 @pytest.mark.slow
-def test_a_run_with_an_own_trunk(bare, tmp_path):
+def test_a_run_with_an_own_trunk(bare, eager, tmp_path):
     """It trains, goes on, is evaluated and exported; what is exported learns like the run."""
-    flags = (*commands.TINY, "--network=residual-8", f"--logdir={tmp_path}/run")
+    flags = (*commands.SHORT, "--network=residual-8", f"--logdir={tmp_path}/run")
     commands.run(*flags)
     run = load(tmp_path / "run")
     commands.run(*flags, "--episodes=12")

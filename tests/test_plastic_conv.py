@@ -2,11 +2,12 @@
 
 import itertools
 import math
+import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import CLASSIFICATION, assert_close, build_learner, kernels_of, meta_gradient, to_numpy
+from helpers import CLASSIFICATION, assert_close, build_learner, in_mode, kernels_of, meta_gradient, to_numpy
 
 from flp_tf import lifetime, losses
 from flp_tf.feedback import DirectFeedback
@@ -51,7 +52,7 @@ def test_conv_is_dense_on_patches(strides, lifetimes, jit_compile):
         layer.plasticity.assign(random(18, 4, seed=2))
     state = random(*lifetimes, 18, 4, seed=3)
     maps = random(*lifetimes, 2, 7, 6, 2, seed=4)
-    activity = tf.function(conv, jit_compile=jit_compile)(maps, {"kernel": state})
+    activity = tf.function(conv, autograph=False, jit_compile=jit_compile)(maps, {"kernel": state})
     patches = patches_of(maps, strides)
     expected = dense(tf.constant(patches), {"kernel": tf.constant(state)}).numpy()
     positions = (5, 4) if strides == 1 else (3, 2)
@@ -59,7 +60,7 @@ def test_conv_is_dense_on_patches(strides, lifetimes, jit_compile):
     np.testing.assert_allclose(activity.numpy().reshape(expected.shape), expected, atol=1e-12)
     post = random(*activity.shape, seed=5)
     state = {"kernel": tf.constant(state)}
-    updated = tf.function(conv.update, jit_compile=jit_compile)(state, maps, post)
+    updated = tf.function(conv.update, autograph=False, jit_compile=jit_compile)(state, maps, post)
     expected = dense.update(state, tf.constant(patches), tf.constant(post.reshape(expected.shape)))
     np.testing.assert_allclose(updated["kernel"], expected["kernel"], atol=1e-12)
 
@@ -159,9 +160,9 @@ def explicit_lifetime(learner, support_x, support_y):
 
 
 @pytest.mark.parametrize(
-    "num_plastic_layers, segment_length, jit_compile", [(2, 2, False), (3, lifetime.PLAIN, True), (4, 2, False)]
+    "num_plastic_layers, segment_length, mode", [(2, 2, "eager"), (3, lifetime.PLAIN, "xla"), (4, 2, "eager")]
 )
-def test_meta_gradients_equal_those_of_an_explicit_loop(num_plastic_layers, segment_length, jit_compile):
+def test_meta_gradients_equal_those_of_an_explicit_loop(num_plastic_layers, segment_length, mode):
     learner = feedback_learner(num_plastic_layers)
     data = episode(steps=3, lifetimes=2)
     variables = [weight.value for weight in learner.trainable.values()]
@@ -181,7 +182,7 @@ def test_meta_gradients_equal_those_of_an_explicit_loop(num_plastic_layers, segm
             parts.append(losses.cross_entropy(outputs, data.query_y[i]))
         expected_loss = tf.add_n(parts) / 2
     expected = tape.gradient(expected_loss, variables)
-    loss, gradients = tf.function(engine, jit_compile=jit_compile, autograph=False)(data)
+    loss, gradients = in_mode(engine, mode)(data)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-10)
     for path, actual, wanted in zip(learner.trainable, gradients, expected, strict=True):
         assert np.abs(wanted).max() > 0, path
@@ -190,15 +191,22 @@ def test_meta_gradients_equal_those_of_an_explicit_loop(num_plastic_layers, segm
 
 @pytest.mark.parametrize(("trunk", "method"), [("apart", "flp"), ("apart", "gradient"), ("within", "flp")])
 def test_convolutional_trunk_outside_of_xla(method, trunk, float64, monkeypatch):
-    """A hoisted one is TensorFlow's own; either way the meta-gradient is that of the plain loop."""
+    """A hoisted one is TensorFlow's own, and differentiated through its features, also where a loop runs the lifetimes.
+
+    Either way the meta-gradient is that of the plain loop.
+    """
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     monkeypatch.setattr(engine, "HOISTED_BYTES", math.inf if trunk == "apart" else 0)
-    learner = build_learner(CLASSIFICATION._replace(input_shape=(7, 7, 2)), method=method, network=NETWORK)
+    calls, from_features = [], Backprop.estimate_from_features
+    monkeypatch.setattr(Backprop, "estimate_from_features", lambda *given: calls.append(1) or from_features(*given))
+    learner = build_learner(CLASSIFICATION._replace(input_shape=(7, 7, 2)), method=method, network="c3s2-6")
+    assert learner.network.convolutional_trunk
     data = episode(steps=4, lifetimes=2)
     expected = meta_gradient(learner, CLASSIFICATION, data, lifetime.PLAIN)
     seed = tf.zeros([2], tf.int32)
     function = compiled_estimate(Backprop(segment_length=2), learner, CLASSIFICATION)
     operations = {operation.type for operation in function.get_concrete_function(data, seed).graph.get_operations()}
-    assert ("Conv2D" in operations) == (trunk == "apart")
+    assert ("Conv2D" in operations) == bool(calls) == (trunk == "apart")
     assert all(np.any(gradient) for gradient in tf.nest.flatten(expected.gradients))
     assert_close(to_numpy(function(data, seed)), to_numpy(expected))
 
