@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# LLVM's vectorizers take a quarter of the time of a compilation by XLA, and are no code of ours.
+# `XLA_FLAGS= tools/test` has them, as a user does.
+os.environ.setdefault("XLA_FLAGS", "--xla_llvm_disable_expensive_passes=true")
 
 import commands
 import helpers

@@ -49,8 +49,8 @@ def test_the_mean_is_that_of_all_iterates_first_and_exponential_then():
             np.testing.assert_allclose(mean.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_mean_is_in_use_for_a_while_only():
-    trainer = trainer_of()
+def test_the_mean_is_in_use_for_a_while_only(eager):
+    trainer = trainer_of(lifetime=2)
     for _ in range(3):
         trainer.outer_step()
     iterate = weights_of(trainer)
@@ -62,7 +62,7 @@ def test_the_mean_is_in_use_for_a_while_only():
     assert any(np.any(inside[path] != iterate[path]) for path in inside)
 
 
-def test_training_is_the_same_as_without_and_so_is_what_is_resumed(tmp_path):
+def test_training_is_the_same_as_without_and_so_is_what_is_resumed(eager, tmp_path):
     plain, whole, second = (trainer_of(lifetime=2, average=average) for average in (0.0, 0.75, 0.75))
     for step in range(6):
         plain.outer_step()
@@ -79,8 +79,8 @@ def test_training_is_the_same_as_without_and_so_is_what_is_resumed(tmp_path):
         np.testing.assert_array_equal(variable.numpy(), whole.variables[name].numpy(), err_msg=name)
 
 
-def test_a_skipped_step_is_not_in_the_mean(monkeypatch):
-    trainer = trainer_of(slow_rate=0.1)
+def test_a_skipped_step_is_not_in_the_mean(eager, monkeypatch):
+    trainer = trainer_of(lifetime=2, slow_rate=0.1)
     trainer.outer_step()
     before = {path: mean.numpy() for path, mean in trainer.average.means.items()}
     monkeypatch.setattr("flp_tf.meta.trainer.MOST_LOSS", -1.0)

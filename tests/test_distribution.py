@@ -86,7 +86,9 @@ def _assert_same_variables(logdir: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def single(tmp_path_factory) -> Path:
     logdir = tmp_path_factory.mktemp("single") / "run"
-    commands.run(*FLAGS, f"--logdir={logdir}")
+    with pytest.MonkeyPatch.context() as patch:
+        commands.make_bare(patch)
+        commands.run(*FLAGS, f"--logdir={logdir}")
     return logdir
 
 

@@ -66,7 +66,7 @@ class Formed(FeedbackLearner):
 
 def flp():
     """Returns FLP that learns within a lifetime, and an episode."""
-    sizes = {"num_sines": 2, "lifetime": 4, "batch_size": 4, "query_size": 2, "network": "8-8"}
+    sizes = {"num_sines": 2, "lifetime": 4, "batch_size": 4, "query_size": 2, "network": "8"}
     config = flp_tf.configure(**sizes, plasticity_scale=0.01, output_plasticity_init=1.0)
     task = config.make_task()
     return learners.build(config, task), task.sample(3, 0, 1, "test")

@@ -6,7 +6,7 @@ import threading
 
 import commands
 import pytest
-from commands import TINY
+from commands import SHORT, TINY
 
 import flp_tf
 from flp_tf.meta.trainer import Trainer
@@ -29,7 +29,7 @@ def test_every_signal_saves(number, eager, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Trainer, "outer_step", signalled)
     with pytest.raises(SystemExit) as stopped:
-        commands.run(*TINY, "--checkpoint_minutes=60", "--eval_every=6", "--lifetime=2", f"--logdir={tmp_path}")
+        commands.run(*SHORT, "--checkpoint_minutes=60", f"--logdir={tmp_path}")
     assert stopped.value.code == 128 + number
     assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["ckpt-3.npz"]
     assert [signal.getsignal(number) for number in SIGNALS] == before
@@ -45,7 +45,7 @@ def test_a_hang_up_that_is_ignored_stays_so(bare, eager, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Trainer, "outer_step", signalled)
     try:
-        commands.run(*TINY, "--lifetime=2", f"--logdir={tmp_path}")
+        commands.run(*SHORT, f"--logdir={tmp_path}")
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (tmp_path / "result.json").exists()
@@ -80,7 +80,7 @@ def test_a_task_that_cannot_draw_is_trained_all_the_same(eager, monkeypatch, tmp
 
     monkeypatch.setattr(Sine, "draw", draw)
     monkeypatch.setattr(training, "export", lambda *_: None)
-    commands.run(*TINY, "--eval_every=2", "--lifetime=2", f"--logdir={tmp_path}")
+    commands.run(*SHORT, "--eval_every=2", f"--logdir={tmp_path}")
     assert (tmp_path / "result.json").exists() and len(calls) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "flp_tf: " in line)
     assert "--task=sine cannot draw its episodes (KeyError: 'no such color')" in line
@@ -96,10 +96,10 @@ def test_interruption_of_the_last_step_leaves_before_the_meta_test(bare, eager, 
 
     monkeypatch.setattr(Trainer, "outer_step", interrupted)
     with pytest.raises(SystemExit) as stopped:
-        commands.run(*TINY, "--lifetime=2", f"--logdir={tmp_path / 'run'}")
+        commands.run(*SHORT, f"--logdir={tmp_path / 'run'}")
     assert stopped.value.code == 128 + signal.SIGINT
     assert not (tmp_path / "run" / "result.json").exists()
-    commands.run(*TINY, "--lifetime=2", f"--logdir={tmp_path / 'run'}")
+    commands.run(*SHORT, f"--logdir={tmp_path / 'run'}")
     assert (tmp_path / "run" / "result.json").exists()
 
 

@@ -10,7 +10,8 @@ import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import TINY
+from commands import SHORT, TINY
+from helpers import eagerly
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainers import STEPS, make_trainer, values
 
@@ -90,7 +91,7 @@ def stop(process, number: int) -> tuple[str, str]:
 LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=50", "--eval_every=10", "--log_every=1")
 
 
-def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(tmp_path):
+def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tmp_path):
     """Stopped by SIGTERM and SIGINT, then killed, each in a process of its own that goes on."""
     whole, disturbed, done = tmp_path / "whole", tmp_path / "disturbed", 0
     commands.run(*LONG, f"--logdir={whole}")
@@ -141,7 +142,7 @@ class Killed(BaseException):
 
 
 # Means over three steps, so that sums of one step or two stand in a checkpoint.
-SUMMED = (*TINY, "--episodes=8", "--log_every=3", "--eval_every=4")
+SUMMED = (*SHORT, "--episodes=8", "--log_every=3", "--eval_every=4")
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def whole_and_killed(tmp_path_factory) -> tuple[Path, Path]:
         kept.keep = 5
         save(kept, step)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, eagerly():
         commands.make_bare(patch)
         commands.run(*SUMMED, f"--logdir={whole}")
         patch.setattr(Trainer, "outer_step", interrupted)
@@ -170,7 +171,7 @@ def whole_and_killed(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("saved", [(), (1,), (1, 3, 4)])
-def test_scalars_after_a_kill_are_those_of_an_undisturbed_run(saved, whole_and_killed, bare, tmp_path):
+def test_scalars_after_a_kill_are_those_of_an_undisturbed_run(saved, whole_and_killed, bare, eager, tmp_path):
     """With checkpoints of some of the steps before, and events of all."""
     whole, killed = whole_and_killed[0], shutil.copytree(whole_and_killed[1], tmp_path / "killed")
     for step in {1, 2, 3, 4, 5} - {*saved}:

@@ -24,7 +24,7 @@ from flp_tf.tasks import TASKS, Sine
 pytestmark = pytest.mark.slow
 
 
-def test_any_name_of_a_folder_works(finished_run, tmp_path):
+def test_any_name_of_a_folder_works(finished_run, bare, tmp_path):
     name = "[1] a*b? back\\slash, ünï {x} %d"
     path = tmp_path / name / "run"
     commands.run(*TINY, f"--logdir={path}")

@@ -26,7 +26,7 @@ needs_optuna = pytest.mark.skipif(
 )
 SPACE = "sine_compact_continual_feature_reuse"
 SMALL = (
-    "--flags=--num_sines=2,--lifetime=8,--network=8-8,--batch_size=4,--query_size=4,--jit_compile=false,"
+    "--flags=--num_sines=2,--lifetime=8,--network=8,--batch_size=4,--query_size=4,--jit_compile=false,"
     "--curriculum=4:40,--episodes=80,--schedule=constant"
 )
 

@@ -24,7 +24,7 @@ import measure
 
 pytestmark = pytest.mark.slow
 
-SIZES = "--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8-8,--curriculum=,--eval_episodes=10"
+SIZES = "--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8,--curriculum=,--eval_episodes=10"
 SMALL = f"--flags={SIZES},--nojit_compile"
 
 
@@ -99,7 +99,7 @@ def row_of(table: dict, **where) -> dict:
     return row
 
 
-def test_reproduce_tells_what_stopped_runs_are(bare, tmp_path):
+def test_reproduce_tells_what_stopped_runs_are(bare, eager, tmp_path):
     """A run without its end counts with the lifetimes it had, beside a finished one of another seed.
 
     The folder is relative to the working directory, for the tool and for the command that it starts.
@@ -107,7 +107,7 @@ def test_reproduce_tells_what_stopped_runs_are(bare, tmp_path):
     out = tmp_path / "runs" / "table1"
     logdir = "sine_compact_continual_gradient3_first_order_seed{}"
     of_flp = ("plasticity_scale", "plasticity_init", "feedback_rate", "strength_rate")
-    flags = [flag for flag in commands.TINY if not any(name in flag for name in of_flp)]
+    flags = [flag for flag in commands.SHORT if not any(name in flag for name in of_flp)]
     flags += ["--method=gradient", "--nosecond_order", "--num_plastic_layers=2", "--inner_rate=0.001"]
     commands.run(*flags, "--seed=0", f"--logdir={out / logdir.format(0)}")
     finished = json.loads((out / logdir.format(0) / "result.json").read_text())

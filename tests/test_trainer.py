@@ -43,7 +43,7 @@ def make_trainer(learner, *, engine=PLAIN, estimator=None, **outer) -> Trainer:
     return Trainer(learner, Line(), estimator or Backprop(), OuterLoop(**outer), engine, seed=3)
 
 
-def test_own_weight_is_trained_and_kept():
+def test_own_weight_is_trained_and_kept(eager):
     trainer = make_trainer(scaled_learner(num_plastic_layers=1), slow_rate=0.1)
     assert trainer.variables["learner/gain"].numpy() == 1.5
     trainer.outer_step()
@@ -52,7 +52,7 @@ def test_own_weight_is_trained_and_kept():
     assert "optimizer/slow/momentum/gain" in trainer.variables
 
 
-def test_frozen_layer_is_saved_but_not_trained():
+def test_frozen_layer_is_saved_but_not_trained(eager):
     learner = build_learner()
     learner.network.head[0].trainable = False
     trainer = make_trainer(learner, slow_rate=0.1, feedback_rate=0.1, plasticity_rate=0.1, strength_rate=0.1)
@@ -120,7 +120,7 @@ def test_estimator_with_state_and_noise(kind):
     assert norms[0] == pytest.approx(np.sqrt(size / (2 if kind.separable else 1)), rel=0.3)
 
 
-def test_curriculum_frees_what_is_over(monkeypatch):
+def test_curriculum_frees_what_is_over(eager, monkeypatch):
     """Phases of one length are compiled once, and freed when no later phase has it."""
     seen = []
     monkeypatch.setattr(

@@ -46,7 +46,7 @@ def test_how_often_it_evaluates():
 @pytest.mark.slow
 def test_table_and_json_of_a_checkout_and_a_baseline(tmp_path):
     flagfile, rows = tmp_path / "tiny.cfg", tmp_path / "rows.json"
-    flagfile.write_text("\n".join(commands.TINY))
+    flagfile.write_text("\n".join([*commands.TINY, "--network=8"]))
     arguments = [f"--flagfile={flagfile}", f"--baseline={commands.ROOT}", f"--json={rows}", "--eval_every=6"]
     done = run_tool("tools/benchmark.py", "--until_error=1e-9", *arguments)
     assert done.returncode == 0, done.stderr
