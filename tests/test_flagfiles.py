@@ -72,7 +72,8 @@ def image_cache(tmp_path_factory) -> Path:
 def method_of(config: Config) -> str:
     """Returns the name of a configuration's method in `METHODS`."""
     layers = config.num_plastic_layers if config.method != "feature_reuse" else ""
-    return f"{config.method}{layers}{'' if getattr(config, 'second_order', True) else '_first_order'}"
+    linear = "_linear" if getattr(config, "feedback_activation", "relu") == "linear" else ""
+    return f"{config.method}{layers}{'' if getattr(config, 'second_order', True) else '_first_order'}{linear}"
 
 
 @pytest.mark.parametrize("flagfile", FLAGFILES, ids=name_of)
