@@ -185,13 +185,20 @@ def _places(curves: Sequence[Curve]) -> list[float | str]:
 
 
 def _ticks(axis: Axes, places: Sequence[float | str]) -> None:
-    """Puts a tick at each place, where they are few and of few digits."""
+    """Puts a tick at each place, where they are few, of few digits, and far enough apart for their labels."""
     if isinstance(places[0], str) or len(places) > MOST_TICKS:
         return
     labels = [f"{place:g}" for place in places]
-    if all(float(label) == place for label, place in zip(labels, places)):
+    if all(float(label) == place for label, place in zip(labels, places)) and _are_apart(axis, places, labels):
         axis.set_xticks(places, labels)
         axis.minorticks_off()
+
+
+def _are_apart(axis: Axes, places: Sequence[float], labels: Sequence[str]) -> bool:
+    """Returns whether labels at these places on the x axis, in order, do not overlap."""
+    along = axis.xaxis.get_transform().transform(np.array(places, float))
+    inches = axis.get_position().width * axis.figure.get_figwidth() / max(along[-1] - along[0], 1e-12)
+    return all(inches * gap > (max(map(len, labels)) + 1) * LETTER for gap in np.diff(along))
 
 
 def _line(axis: Axes, curve: Curve, place: int) -> None:

@@ -1,0 +1,38 @@
+"""Axes of figures."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import flp_tf
+from flp_tf.analysis import figures
+from flp_tf.analysis.result import Curve
+from flp_tf.analysis.series import Series
+
+PLACES = {
+    "few": (1, 2, 4, 10),
+    "crowded": (400, 800, 1000, 1200, 1600, 2000, 2400, 2800, 3000, 3200, 3600, 4000),
+    "over decades": (1e-8, 1e-6, 1e-4, 1e-2),
+    "over decades, two close": (0.001, 0.0011, 0.1, 1),
+    "one": (5,),
+}
+
+
+@pytest.mark.parametrize("panels", [("output",), ("output", "hidden", "below")])
+@pytest.mark.parametrize("name", PLACES)
+def test_labels_of_ticks_do_not_overlap(name, panels):
+    """As drawn; where there is room, each place has one."""
+    places = PLACES[name]
+    series = Series("FLP", (SimpleNamespace(config=flp_tf.configure()),))
+    curves = [Curve(series, "error", "MSE", panel, places, np.ones((2, len(places)))) for panel in panels]
+    draw = figures.scatter if "decades" in name else figures.lines
+    figure = draw(curves, "lifetimes", panels)
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        texts = [label for label in axis.get_xticklabels() if label.get_text()]
+        boxes = sorted((text.get_window_extent() for text in texts), key=lambda box: box.x0)
+        assert texts and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+        if name == "few" and len(panels) == 1:
+            assert [text.get_text() for text in texts] == ["1", "2", "4", "10"]
