@@ -88,7 +88,7 @@ def stop(process, number: int) -> tuple[str, str]:
     return "".join(seen) + out, err
 
 
-LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=50", "--eval_every=10", "--log_every=1")
+LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=80", "--eval_every=10", "--log_every=1")
 
 
 def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tmp_path):
@@ -98,7 +98,7 @@ def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tm
     for number in (signal.SIGTERM, signal.SIGINT):
         out, err = stop(commands.start(*LONG, "--checkpoint_minutes=60", f"--logdir={disturbed}"), number)
         match = re.search(r"Stopped after (\d+) lifetimes and saved; the same command continues\.", out)
-        assert match and done < int(match[1]) < 50
+        assert match and done < int(match[1]) < 80
         if done:
             assert f"Continuing {disturbed} after {done} lifetimes." in out
         assert "Traceback" not in err and "query_loss=" in err
@@ -115,12 +115,12 @@ def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tm
     (disturbed / "checkpoints" / ".ckpt-9.npz.flp_tf-0123456789abcdef.partial").write_bytes(b"half")
     commands.run(*LONG, f"--logdir={disturbed}")
     assert scalars(disturbed) == scalars(whole)
-    assert list(losses(whole)) == list(range(1, 51))
+    assert list(losses(whole)) == list(range(1, 81))
     assert_bitwise_equal(checkpoint(disturbed), checkpoint(whole))
     results = [json.loads((path / "result.json").read_text()) for path in (disturbed, whole)]
     assert results[0] | {"minutes": 0} == results[1] | {"minutes": 0}
     kept = {path.name for path in (disturbed / "checkpoints").iterdir()}
-    assert kept == {f"ckpt-{step}.npz" for step in (48, 49, 50)}
+    assert kept == {f"ckpt-{step}.npz" for step in (78, 79, 80)}
     assert not (disturbed / ".lock").exists()
 
 

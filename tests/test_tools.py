@@ -152,11 +152,12 @@ def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_pat
     """
     run = shutil.copytree(finished_run.path, tmp_path / "runs/table1/sine_compact_continual_flp2_seed0")
     before = set(commands.ROOT.glob("runs/*"))
-    arguments = ["--notrain", "--figures=update_norms", "--seeds=3,0", "--flags=--eval_episodes=2"]
+    arguments = ["--notrain", "--figures=update_norms,learning_curves", "--seeds=3,0", "--flags=--eval_episodes=2"]
     done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    figure = "figures/update_norms/update_norms.png"
-    assert figure in (run.parent / "report.html").read_text() and (run.parent / figure).stat().st_size
+    for name in ("update_norms", "learning_curves"):
+        figure = f"figures/{name}/{name}.png"
+        assert figure in (run.parent / "report.html").read_text() and (run.parent / figure).stat().st_size
     assert set(commands.ROOT.glob("runs/*")) == before
 
 
