@@ -29,7 +29,7 @@ import flp_tf  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", str(ROOT / "build" / "docs"), "Folder of the pages; those of an earlier call go.")
-flags.DEFINE_bool("source", True, "Show the source of everything; without it, pages are made in half the time.")
+flags.DEFINE_bool("source", True, "Show the source of everything; without it, pages are made in less time.")
 
 # The page of each document.
 PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "CONTRIBUTING.html"}

@@ -197,8 +197,9 @@ def _ticks(axis: Axes, places: Sequence[float | str]) -> None:
 def _are_apart(axis: Axes, places: Sequence[float], labels: Sequence[str]) -> bool:
     """Returns whether labels at these places on the x axis, in order, do not overlap."""
     along = axis.xaxis.get_transform().transform(np.array(places, float))
-    inches = axis.get_position().width * axis.figure.get_figwidth() / max(along[-1] - along[0], 1e-12)
-    return all(inches * gap > (max(map(len, labels)) + 1) * LETTER for gap in np.diff(along))
+    inches = axis.get_position().width * axis.figure.get_figwidth()
+    widest = (max(map(len, labels)) + 1) * LETTER
+    return bool(np.all(np.diff(along) * inches > widest * (along[-1] - along[0])))
 
 
 def _line(axis: Axes, curve: Curve, place: int) -> None:

@@ -62,6 +62,7 @@ class Constant(Schedule):
     def course(self, group: str, rate: float, updates: int) -> Course:
         """Returns the rate's course; see `Schedule.course`."""
         del group
+        # Of a plain number Keras would make a variable, which checkpoints do not have.
         return keras.optimizers.schedules.CosineDecay(rate, max(updates, 1), alpha=1.0)
 
 
