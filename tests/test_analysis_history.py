@@ -73,7 +73,8 @@ def test_coefficients_move(polynomial, tmp_path):
 def test_error_against_lifetimes_and_minutes(polynomial, finished_run, tmp_path):
     runs = [flp_tf.load(finished_run.path), polynomial[0]]
     for against in ("lifetimes", "minutes"):
-        _, rows = analyze(runs, tmp_path / against, against=against)
+        figure, rows = analyze(runs, tmp_path / against, against=against, marks=("100:other code",))
+        assert [text.get_text().strip() for text in figure.axes[0].texts] == ["other code"]
         for run in runs:
             logged = events(run.path)
             (method,) = {row["method"] for row in rows if row["method"].endswith(f", {run.path.name}")}
@@ -93,6 +94,9 @@ def test_what_is_not_there_is_refused(run_copy, tmp_path, monkeypatch):
     assert "--against=days is unknown; legal values: lifetimes, minutes" in line
     with pytest.raises(InputError, match="holds no events of its meta-training"):
         analyze([run._replace(path=tmp_path)], tmp_path)
+    for mark in ("soon:other code", "3", "3:", "nan:other code"):
+        line = commands.refusal("--mode=analyze", "--analysis=history", f"--logdir={run_copy}", f"--marks={mark}")
+        assert f"--marks={mark} is no PLACE:NAME" in line
     # Runs of earlier versions have no minutes.
     logged = {tag: scalar for tag, scalar in read_scalars(run_copy).items() if tag != "outer/minutes"}
     monkeypatch.setattr("flp_tf.analysis.history.read_scalars", lambda _: logged)

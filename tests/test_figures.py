@@ -36,3 +36,32 @@ def test_labels_of_ticks_do_not_overlap(name, panels):
         assert texts and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
         if name == "few" and len(panels) == 1:
             assert [text.get_text() for text in texts] == ["1", "2", "4", "10"]
+
+
+def drawn(*x):
+    """Returns a figure of one curve at these places."""
+    series = Series("FLP", (SimpleNamespace(config=flp_tf.configure()),))
+    return figures.lines([Curve(series, "error", "MSE", "network", x, np.ones((2, len(x))))], "minutes", ["network"])
+
+
+@pytest.mark.parametrize(("marks", "scale"), [({30: "half an hour"}, "log"), ({4: "soon", 5: "later"}, "linear")])
+def test_marks_are_named_lines(marks, scale):
+    series = Series("FLP", (SimpleNamespace(config=flp_tf.configure()),))
+    figure = figures.lines(
+        [Curve(series, "error", "MSE", "network", (1, 2, 3), np.ones((2, 3)))], "minutes", ["network"]
+    )
+    figures.mark(figure, marks)
+    (axis,) = figure.axes
+    assert axis.get_xscale() == scale
+    verticals = [line.get_xdata() for line in axis.lines if len({*line.get_xdata()}) == 1]
+    assert [place for place, _ in verticals] == list(marks)
+    assert {text.get_position()[0]: text.get_text().strip() for text in axis.texts} == marks
+    left, right = axis.get_xlim()
+    assert left < 1 and right > max(marks)
+
+
+def test_no_marks_leave_a_figure_as_it_is():
+    figure = drawn(1, 30)
+    figures.mark(figure, {})
+    (axis,) = figure.axes
+    assert axis.get_xscale() == "linear" and not axis.texts

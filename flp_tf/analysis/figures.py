@@ -8,7 +8,7 @@ variants of a method are lighter, with hollow markers. Nothing here uses pyplot.
 
 import math
 import textwrap
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ BAND_OPACITY = 0.2
 WORDS = 38
 # Up to this many places on the x axis have a tick each.
 MOST_TICKS = 12
+# Of the name of a vertical line.
+MARK = {"rotation": 90, "ha": "right", "va": "top", "fontsize": 8, "color": "0.4"}
 # Of a legend, in inches: the width of a letter, of all else in an entry, and its height.
 LETTER, HANDLE, LEGEND_LINE = 0.066, 0.75, 0.21
 
@@ -128,6 +130,22 @@ def join(
             if not isinstance(means[0][0], str):
                 means.sort()
             axis.plot(*zip(*means), color="0.6", linewidth=1, zorder=0)
+
+
+def mark(figure: Figure, marks: Mapping[float, str]) -> None:
+    """Draws named vertical lines; the x axis becomes logarithmic where they are far from its least place.
+
+    Args:
+        figure: from `lines`.
+        marks: names, by their places on the x axis.
+    """
+    for axis in figure.axes if marks else ():
+        least, last = axis.dataLim.minposx, max(*marks, axis.dataLim.x1)
+        if min(*marks, axis.dataLim.x0) > 0 and last / least > LOGARITHMIC:
+            axis.set_xscale("log")
+        for place, name in marks.items():
+            axis.axvline(place, color="0.4", linewidth=1)
+            axis.text(place, 0.98, f"{name} ", transform=axis.get_xaxis_transform(), **MARK)
 
 
 def _family(curve: Curve) -> tuple:

@@ -1,6 +1,7 @@
 """History: what runs logged in meta-training, against lifetimes or minutes."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class HistoryOptions:
 
     scalars: str = option("meta_test/error", "A TensorBoard scalar, or the first words of several, such as rule.")
     against: str = option("lifetimes", "Lifetimes of meta-training, or the minutes that they took.", legal=AXES)
+    marks: tuple[str, ...] = option((), "Vertical lines, each as PLACE:NAME, such as 1920:other code.")
 
 
 @ANALYSES.register(NAME)
@@ -42,6 +44,7 @@ def analyze(
     seed: int,
     scalars: str = HistoryOptions.scalars,
     against: str = HistoryOptions.against,
+    marks: Sequence[str] = HistoryOptions.marks,
 ) -> Result:
     """Scalars of the runs' TensorBoard events over meta-training, such as the validation error.
 
@@ -57,16 +60,19 @@ def analyze(
         seed: not used.
         scalars: a tag, or what tags begin with, up to a slash.
         against: one of `AXES`.
+        marks: vertical lines in the figure, `PLACE:NAME`, such as what another code takes.
 
     Raises:
-        InputError: if a run has no such scalar, or does not know its minutes.
+        InputError: if a run has no such scalar, or does not know its minutes, or a mark has no place or name.
     """
     del lifetimes, seed
+    named = dict(map(_mark, marks))
     curves = []
     for series in in_series(runs, NAME):
         curves += curves_of(series, scalars, against)
     panels = sorted({curve.panel for curve in curves}, key=_depth, reverse=True)
     figure = figures.lines(curves, f"{against} of meta-training", panels)
+    figures.mark(figure, named)
     return save(NAME, output, curves, figure, against, "of", counted="runs")
 
 
@@ -90,6 +96,17 @@ def _curve(series: Series, tag: str, points: Sequence[Scalar], logged: Sequence[
     panel, quantity = _panel(series, tag)
     unit = series.task.unit if tag.startswith(ERRORS) else ""
     return Curve(series, quantity, unit, panel, x, values)
+
+
+def _mark(text: str) -> tuple[float, str]:
+    place, _, name = text.partition(":")
+    try:
+        number = float(place)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and name):
+        raise InputError(f"--marks={text} is no PLACE:NAME; legal is a number and a name, such as 1920:other code")
+    return number, name
 
 
 def _check(run: Run, logged: dict[str, Scalar], scalars: str, against: str) -> None:
