@@ -12,10 +12,29 @@ from flp_tf.registry import option
 
 # A part of a curriculum: length and episodes, each a number or a share in percent.
 PART = re.compile(r"([0-9]{1,12})(%?):([0-9]{1,12})(%?)")
-# What happens to a meta-gradient that is not finite, and how the outer steps that had one are counted.
-NON_FINITE = {"skip": "skipped_steps", "zero": "non_finite_steps"}
 # The length of every lifetime is kept, and may be drawn, before the first one.
 MOST_EPISODES = 10_000_000
+
+
+class NonFinite(NamedTuple):
+    """What an outer step does with a meta-gradient that is not finite, or of a loss that is too large.
+
+    Attributes:
+        counter: name of the number of such outer steps, in results and TensorBoard.
+        applies: whether the update is taken, with zero for the entries that are not finite.
+            Then an outer step is lost only where its loss, too, is of no use.
+        lost: what is lost, for messages.
+    """
+
+    counter: str
+    applies: bool
+    lost: str
+
+
+NON_FINITE = {
+    "skip": NonFinite("skipped_steps", False, "meta-gradients"),
+    "zero": NonFinite("non_finite_steps", True, "losses"),
+}
 
 
 @dataclasses.dataclass(frozen=True)

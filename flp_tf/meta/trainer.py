@@ -15,7 +15,7 @@ from flp_tf.meta.devices import compiled_estimate, freed_with_its_graphs
 from flp_tf.meta.estimators import Estimator
 from flp_tf.meta.lengths import Lengths
 from flp_tf.meta.optimizers import Optimizers
-from flp_tf.meta.options import Engine, OuterOptions
+from flp_tf.meta.options import NON_FINITE, Engine, OuterOptions
 from flp_tf.meta.schedules import Constant, Schedule
 from flp_tf.tasks.base import Task
 from flp_tf.tasks.checks import check_size
@@ -77,6 +77,7 @@ class Trainer:
     ):
         self.learner, self.task, self.estimator = learner, task, estimator
         self.outer, self.engine, self.seed = outer, engine, seed
+        self.non_finite = NON_FINITE[outer.non_finite]
         self.strategy = strategy or tf.distribute.get_strategy()
         replicas = self.strategy.num_replicas_in_sync
         if outer.meta_batch % replicas:
@@ -185,15 +186,14 @@ class Trainer:
         metrics = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
         metrics["skipped"] = float(metrics["skipped"] > 0)
         # What is not finite in the gradient alone is no divergence where training goes on with the rest of it.
-        lost = metrics["skipped"] if self.outer.non_finite == "skip" else not _plausible(metrics["loss"])
+        lost = not _plausible(metrics["loss"]) if self.non_finite.applies else metrics["skipped"]
         self._counters["skipped"].assign_add(int(metrics["skipped"]))
         self._counters["skipped_in_a_row"].assign(self.lost_in_a_row + 1 if lost else 0)
         self._counters["steps"].assign_add(1)
         if self.lost_in_a_row >= self.outer.max_skipped:
-            what = "meta-gradients" if self.outer.non_finite == "skip" else "losses"
             raise Diverged(
-                f"{self.outer.max_skipped} {what} in a row were not finite, or of a loss above {MOST_LOSS:g}; "
-                f"the last was at lifetime {self.episodes}"
+                f"{self.outer.max_skipped} {self.non_finite.lost} in a row were not finite, or of a loss above "
+                f"{MOST_LOSS:g}; the last was at lifetime {self.episodes}"
             )
         return metrics
 
@@ -208,7 +208,7 @@ class Trainer:
         metrics = {name: float(value) for name, value in metrics.items()}
         sound = all(math.isfinite(value) for value in metrics.values()) and _plausible(metrics["loss"])
         began = time.monotonic()
-        if sound or self.outer.non_finite == "zero":
+        if sound or self.non_finite.applies:
             self._apply(gradients)
         self.apply_seconds += time.monotonic() - began
         return metrics | {"skipped": float(not sound)}
@@ -267,7 +267,7 @@ class Trainer:
         self.strategy.run(self._apply_on_replica, (gradients,))
 
     def _apply_on_replica(self, gradients) -> None:
-        if self.outer.non_finite == "zero":
+        if self.non_finite.applies:
             gradients = tf.nest.map_structure(_finite_part, gradients)
         self.optimizers.apply(gradients)
         if self.average:

@@ -15,7 +15,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import api as hparams
 
 from flp_tf.meta.evaluation import Evaluation, lifetimes_at_once
-from flp_tf.meta.options import NON_FINITE
 from flp_tf.meta.trainer import Trainer
 from flp_tf.runs.config import Config
 from flp_tf.runs.results import title
@@ -129,7 +128,7 @@ class Summaries:
                 total, count = sums.numpy()
                 tf.summary.scalar(name, total / count if count else np.nan)
                 sums.assign([0.0, 0.0])
-            tf.summary.scalar(f"outer/{NON_FINITE[self.config.non_finite]}", self.trainer.skipped)
+            tf.summary.scalar(f"outer/{self.trainer.non_finite.counter}", self.trainer.skipped)
             tf.summary.scalar(MINUTES, self.trainer.seconds / 60)
             # The median leaves compilation out.
             if self.seconds:

@@ -15,7 +15,6 @@ from flp_tf.export import export
 from flp_tf.learners.base import Learner
 from flp_tf.meta import distribution
 from flp_tf.meta.evaluation import Evaluator
-from flp_tf.meta.options import NON_FINITE
 from flp_tf.meta.trainer import Diverged, Trainer
 from flp_tf.runs import results
 from flp_tf.runs.checkpoints import Checkpoints
@@ -256,7 +255,7 @@ def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool =
     """
     directory = RunDirectory(run.path)
     result = results.meta_test(run.config, evaluator)
-    result |= {"episodes": run.config.episodes, NON_FINITE[run.config.non_finite]: trainer.skipped}
+    result |= {"episodes": run.config.episodes, trainer.non_finite.counter: trainer.skipped}
     result |= {"minutes": float(trainer.seconds.numpy()) / 60, "machine": machine()}
     if "diverged" not in result:
         result |= _export(run, directory)

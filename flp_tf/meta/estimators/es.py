@@ -14,7 +14,7 @@ from flp_tf.registry import option
 from flp_tf.tasks.base import Episode, Task
 
 Weights = Mapping[str, Mapping[str, Any]]
-# A signal is only heard between two outer steps, and no step is to take days.
+# Signals are handled between two outer steps only, so no step may take days.
 MOST_PAIRS = 10_000
 
 

@@ -15,8 +15,8 @@ from flp_tf.tasks.base import Episode, Task
 class PersistentEvolutionStrategies(EvolutionStrategies):
     """Estimates a gradient after each of several unrolls of a lifetime (Vicol et al. 2021, arXiv:2112.13835).
 
-    A lifetime is cut into `K` unrolls of as many inner steps each. Of every pair `i` two
-    networks live on from unroll to unroll. In unroll `k` they have the weights `w + s e_ik` and
+    A lifetime is cut into `K` unrolls of as many inner steps each. Each pair `i` is two
+    networks, which keep their states from unroll to unroll. In unroll `k` they have the weights `w + s e_ik` and
     `w - s e_ik`, with a new `e_ik` drawn from a standard normal distribution, and then answer
     the lifetime's query, with the losses `L_ik+` and `L_ik-`:
 
