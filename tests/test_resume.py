@@ -100,7 +100,7 @@ LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=80", "--eval_every=10"
 def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tmp_path):
     """Stopped by SIGINT, then killed, each in a process of its own; for other signals see `test_interruption.py`."""
     whole, disturbed = tmp_path / "whole", tmp_path / "disturbed"
-    commands.run(*LONG, f"--logdir={whole}")
+    commands.run(*LONG, "--checkpoint_minutes=60", f"--logdir={whole}")
     out, err = stop(commands.start(*LONG, "--checkpoint_minutes=60", f"--logdir={disturbed}"))
     match = re.search(r"Stopped after (\d+) lifetimes and saved; the same command continues\.", out)
     assert match and 0 < int(match[1]) < 80
