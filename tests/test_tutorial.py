@@ -33,7 +33,7 @@ def test_it_is_committed_with_outputs():
 def test_it_runs(tmp_path, monkeypatch):
     """In a folder of its own, to which and to the temporary folder alone it may write.
 
-    Its runs take a hundredth of their lifetimes here, of smaller networks: how far they get is in the committed outputs.
+    Its runs are a hundredth as long here, of smaller networks: how far they get is in the committed outputs.
     """
     repository = {path: path.stat().st_mtime_ns for path in (commands.ROOT / "docs").rglob("*")}
     monkeypatch.setenv("TMPDIR", str(tmp_path))
