@@ -89,8 +89,9 @@ def test_a_skipped_step_is_not_in_the_mean(eager, monkeypatch):
         np.testing.assert_array_equal(trainer.average.means[path].numpy(), value)
 
 
-def test_a_run_is_evaluated_loaded_and_exported_with_the_mean(tmp_path):
-    run = flp_tf.meta_train(flp_tf.configure(**CONFIG | MIXED, eval_episodes=2), tmp_path, progress=False)
+def test_a_run_is_evaluated_loaded_and_exported_with_the_mean(eager, tmp_path):
+    config = flp_tf.configure(**CONFIG | MIXED | {"lifetime": 2}, eval_episodes=2)
+    run = flp_tf.meta_train(config, tmp_path, progress=False)
     newest = np.load(tmp_path / "checkpoints" / "ckpt-6.npz")
     loaded = flp_tf.load(tmp_path)
     for path, weight in run.learner.trainable.items():

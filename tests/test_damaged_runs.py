@@ -86,7 +86,7 @@ def test_truncated_checkpoint_falls_back_to_the_newest_good_one(share, run_copy,
     assert fallen_back != meta_test(run_copy / "result.json")
 
 
-def test_training_repairs_a_truncated_checkpoint(run_copy, capsys):
+def test_training_repairs_a_truncated_checkpoint(run_copy, bare, capsys):
     before = meta_test(run_copy / "result.json")
     truncate(run_copy / "checkpoints" / "ckpt-6.npz")
     (run_copy / "result.json").unlink()

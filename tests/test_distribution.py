@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import commands
@@ -92,35 +90,6 @@ def single(tmp_path_factory) -> Path:
     return logdir
 
 
-def test_two_workers_of_which_one_is_killed_learn_what_one_process_learns(single, tmp_path):
-    """The mean meta-gradient over two workers is that of one process: 30 outer steps agree.
-
-    SIGKILL ends one of them on the way; both start again, from the checkpoint.
-    """
-    logdir = tmp_path / "run"
-    pair = _start_pair(logdir, "--checkpoint_minutes=0")
-    chiefs = [pair[0].pid]
-    deadline = time.monotonic() + 120
-    while not list((logdir / "checkpoints").glob("*.npz")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    pair[1].send_signal(signal.SIGKILL)
-    pair[0].kill()
-    for process in pair:
-        process.communicate(timeout=60)
-    assert not (logdir / "result.json").exists(), "the run was over before it could be disturbed"
-    outputs, pair = [], _start_pair(logdir, "--checkpoint_minutes=0")
-    chiefs.append(pair[0].pid)
-    for process in pair:
-        outputs.append(process.communicate(timeout=180)[0].decode())
-        assert process.returncode == 0, outputs[-1][-3000:]
-    assert "Continuing" in outputs[0]
-    _assert_same_variables(logdir, single)
-    writers = {int(path.name.split(".")[-3]) for path in logdir.glob("events.out.*")}
-    assert writers and writers <= {*chiefs}, "only the chief writes events"
-    mine, theirs = (commands.meta_test(d / "result.json")["mean"] for d in (logdir, single))
-    assert mine == pytest.approx(theirs, rel=1e-3)
-
-
 MIRRORED = """
 import sys
 import tensorflow as tf
@@ -131,9 +100,24 @@ main.main(sys.argv[1:])
 """
 
 
-def test_two_devices_learn_what_one_does(single, tmp_path):
-    """The same with both replicas in one process, as on a machine with two GPUs."""
+def test_two_devices_and_then_two_workers_learn_what_one_process_learns(single, tmp_path):
+    """The mean meta-gradient over two replicas is that of one process: 30 outer steps agree.
+
+    15 have both replicas in one process, as on a machine with two GPUs; after its end two
+    workers go on from its checkpoint. What SIGKILL leaves of a run is in `test_resume.py`.
+    """
     logdir = tmp_path / "run"
-    flags = [*FLAGS, "--distribution=mirrored", f"--logdir={logdir}"]
-    subprocess.run([sys.executable, "-c", MIRRORED, *flags], cwd=ROOT, check=True, timeout=180, capture_output=True)
+    flags = [*FLAGS, "--episodes=30", "--distribution=mirrored", f"--logdir={logdir}"]
+    devices = subprocess.Popen([sys.executable, "-c", MIRRORED, *flags], cwd=ROOT, stderr=subprocess.PIPE)
+    said = devices.communicate(timeout=180)[1].decode()
+    assert devices.returncode == 0 and (logdir / "result.json").exists(), said[-3000:]
+    outputs, pair = [], _start_pair(logdir)
+    for process in pair:
+        outputs.append(process.communicate(timeout=180)[0].decode())
+        assert process.returncode == 0, outputs[-1][-3000:]
+    assert f"Continuing {logdir} after 30 lifetimes." in outputs[0]
     _assert_same_variables(logdir, single)
+    writers = {int(path.name.split(".")[-3]) for path in logdir.glob("events.out.*")}
+    assert writers == {devices.pid, pair[0].pid}, "only the chief writes events"
+    mine, theirs = (commands.meta_test(d / "result.json")["mean"] for d in (logdir, single))
+    assert mine == pytest.approx(theirs, rel=1e-3)

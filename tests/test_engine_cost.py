@@ -44,12 +44,15 @@ print(measure.peak_megabytes())"""
 
 
 def peaks(*engines: str, steps: int) -> list[float]:
-    """Returns the peak memory of a process after a meta-step by each engine, of plastic layers alone."""
+    """Returns the peak memory of a process after a meta-step by each engine, of plastic layers alone.
+
+    Batches are small, because they cost time, and what is kept is weights.
+    """
     code = """import json, sys
 sys.path.insert(0, "tools")
 import measure
 flags_of = measure.flags_of
-measure.flags_of = lambda row: flags_of(row) | {"network": "300-300", "num_sines": 5}
+measure.flags_of = lambda row: flags_of(row) | {"network": "300-300", "num_sines": 5, "batch_size": 2, "query_size": 5}
 print(json.dumps([measure.measure(row)["peak_mb"] for row in json.loads(sys.argv[1])]))"""
     row = {"task": "sine", "num_plastic_layers": 2, "lifetime": steps, "meta_batch": 1, "repeats": 1}
     done = subprocess.run(

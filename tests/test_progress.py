@@ -79,7 +79,7 @@ def sorted_as(config):
     return [flags[name] for name in config.to_dict() if name in flags]
 
 
-def test_a_run_says_what_it_is_and_how_long_it_takes(tmp_path, capsys):
+def test_a_run_says_what_it_is_and_how_long_it_takes(bare, tmp_path, capsys):
     commands.run(*commands.TINY, "--eval_every=100", f"--logdir={tmp_path}")
     out, err = capsys.readouterr()
     first = out.splitlines()[0]
@@ -88,7 +88,7 @@ def test_a_run_says_what_it_is_and_how_long_it_takes(tmp_path, capsys):
     assert "lifetime 6/6" in err and "query_loss=" in err
 
 
-def test_the_caller_ends_a_run_which_goes_on_later(finished_run, tmp_path):
+def test_the_caller_ends_a_run_which_goes_on_later(finished_run, bare, tmp_path):
     config = flp_tf.load(finished_run.path).config
     points = []
 

@@ -31,11 +31,11 @@ def assert_bitwise_equal(ours, theirs) -> None:
 TIMES = ("outer/episodes_per_second", "outer/minutes")
 # Everything that an outer step has to remember, or to find again from its number.
 OUTER_LOOP = {"schedule": "cosine", "warmup_steps": 2, "clip_norm": 0.5}
-OUTER_LOOP |= {"meta_batch": 2, "episodes": 2 * STEPS, "curriculum": "4:4"}
+OUTER_LOOP |= {"meta_batch": 2, "episodes": 2 * STEPS, "lifetime": 4, "curriculum": "2:4"}
 
 
-def test_resumed_trainer_is_bitwise_the_uninterrupted_one(tmp_path):
-    """From a checkpoint on the way; another seed is another run."""
+def test_resumed_trainer_is_bitwise_the_uninterrupted_one(eager, tmp_path):
+    """From a checkpoint on the way; another seed is another run. Of graphs, those of whole runs say the same below."""
     whole, resumed, other = (make_trainer(**OUTER_LOOP, seed=seed) for seed in (0, 0, 1))
     metrics = [whole.outer_step() for _ in range(3)]
     Checkpoints(tmp_path, whole.variables).save(whole.step)
@@ -75,16 +75,22 @@ def losses(path) -> dict[int, float]:
     return {step: value for (tag, step), value in scalars(path).items() if tag == "query/loss"}
 
 
-def stop(process, number: int) -> tuple[str, str]:
-    """Sends a signal to a training process once it has evaluated."""
+def until_evaluated(process) -> list[str]:
+    """Returns the lines of a training process up to its first evaluation."""
     seen = []
     for line in process.stdout:
         seen.append(line)
         if line.startswith("lifetime "):
-            break
-    process.send_signal(number)
+            return seen
+    pytest.fail(process.stderr.read())
+
+
+def stop(process) -> tuple[str, str]:
+    """Sends Ctrl-C to a training process once it has evaluated."""
+    seen = until_evaluated(process)
+    process.send_signal(signal.SIGINT)
     out, err = process.stdout.read(), process.stderr.read()
-    assert process.wait(timeout=60) == 128 + number, err
+    assert process.wait(timeout=60) == 128 + signal.SIGINT, err
     return "".join(seen) + out, err
 
 
@@ -92,20 +98,16 @@ LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=80", "--eval_every=10"
 
 
 def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tmp_path):
-    """Stopped by SIGTERM and SIGINT, then killed, each in a process of its own that goes on."""
-    whole, disturbed, done = tmp_path / "whole", tmp_path / "disturbed", 0
-    commands.run(*LONG, f"--logdir={whole}")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        out, err = stop(commands.start(*LONG, "--checkpoint_minutes=60", f"--logdir={disturbed}"), number)
-        match = re.search(r"Stopped after (\d+) lifetimes and saved; the same command continues\.", out)
-        assert match and done < int(match[1]) < 80
-        if done:
-            assert f"Continuing {disturbed} after {done} lifetimes." in out
-        assert "Traceback" not in err and "query_loss=" in err
-        done = int(match[1])
-        assert not (disturbed / "result.json").exists()
+    """Stopped by SIGINT, then killed, each in a process of its own; for other signals see `test_interruption.py`."""
+    whole, disturbed = tmp_path / "whole", tmp_path / "disturbed"
+    commands.run(*LONG, "--checkpoint_minutes=60", f"--logdir={whole}")
+    out, err = stop(commands.start(*LONG, "--checkpoint_minutes=60", f"--logdir={disturbed}"))
+    match = re.search(r"Stopped after (\d+) lifetimes and saved; the same command continues\.", out)
+    assert match and 0 < int(match[1]) < 80
+    assert "Traceback" not in err and "query_loss=" in err
+    assert not (disturbed / "result.json").exists()
     process = commands.start(*LONG, f"--logdir={disturbed}")
-    assert any(line.startswith("lifetime ") for line in process.stdout)
+    assert f"Continuing {disturbed} after {match[1]} lifetimes.\n" in until_evaluated(process)
     process.kill()
     process.communicate()
     assert not (disturbed / "result.json").exists() and (disturbed / ".lock").exists()

@@ -9,6 +9,7 @@ from collections import Counter
 import commands
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 from test_tools import run_tool
 
 from flp_tf.commandline import read
@@ -191,12 +192,15 @@ def test_another_search_in_the_folder_is_refused(search_of):
 
 @needs_optuna
 @pytest.mark.slow
-def test_two_workers_share_a_study(tmp_path):
-    """Each trial is of two outer steps."""
+def test_two_workers_share_a_study(tmp_path, monkeypatch):
+    """Each trial is of two outer steps. The workers are processes; who starts them is this one."""
+    import search
+
     few = ["--cost=16", "--lifetimes=2", "--only=slow_rate", "--trials=2", "--jobs=2"]
-    arguments = [SPACE, f"{SMALL},--curriculum=", *few, f"--out={tmp_path}"]
-    done = run_tool("tools/search.py", *arguments)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["search", SPACE, f"{SMALL},--curriculum=", *few, f"--out={tmp_path}"])
+    with flagsaver.flagsaver():
+        search.FLAGS.unparse_flags()
+        search.main(search.FLAGS(sys.argv))
     rows = table_of(tmp_path)
     assert Counter(row["trial"] for row in rows) == {"0": 1, "1": 1}
     assert {row["status"] for row in rows} <= {"finished", "diverged", "hopeless"}

@@ -45,6 +45,7 @@ RUN = [
     "--batch_size=4",
     "--query_size=4",
     "--episodes=24",
+    "--curriculum=4:8",
     "--meta_batch=2",
     *(f"--{group}_rate=0.01" for group in ("slow", "feedback", "plasticity", "strength")),
     "--plasticity_scale=0.001",
