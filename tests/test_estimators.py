@@ -104,7 +104,7 @@ def test_frozen_weights_stay(what, gradients_of_all):
 
 
 # Every learner on one kind of device: what a device does is the same for all.
-ON_DEVICES = [("flp", 1), ("flp", 2), ("flp", 3), ("flp", "gpu"), ("feature_reuse", 1), ("dfa", "gpu")]
+ON_DEVICES = [("flp", 2), ("flp", 3), ("feature_reuse", 1), ("dfa", "gpu")]
 ON_DEVICES += [("recurrent", 1), ("gradient_first_order", "gpu"), ("gradient_second_order", 1), ("oml", "gpu")]
 
 
