@@ -80,8 +80,8 @@ def test_a_lifetime_is_that_of_its_features(name):
         return trunk.predict(tf.reshape(x, [-1, 4]).numpy(), verbose=0).reshape(*x.shape[:-1], -1)
 
     state = learner.initial_state(episode.seed)
-    for x, y in zip(episode.support_x, episode.support_y):
-        state = learner.learn(state, tf.constant(features(x)), y)
+    for x, y in zip(features(episode.support_x), episode.support_y):
+        state = learner.learn(state, tf.constant(x), y)
     assert_close(to_numpy(found.state), to_numpy(state), tolerance=1e-4)
     assert np.any(found.state["layer_2"]["kernel"] != learner.initial_state(episode.seed)["layer_2"]["kernel"])
 
