@@ -87,7 +87,7 @@ def test_checkpointed_meta_gradients_in_a_graph(name, trunk, float64, monkeypatc
 
 # Learners in one segment, and a local one and one of second order in two: what a loop over
 # segments adds, which takes twice as long to compile, does not depend on the learner.
-COMPILED = [("flp", 4), ("flp", lifetime.PLAIN), ("gradient_second_order", 4)]
+COMPILED = [("flp", 4), ("gradient_second_order", 4)]
 COMPILED += [(name, STEPS) for name in ("feature_reuse", "dfa", "recurrent", "gradient_first_order", "oml")]
 
 
