@@ -31,8 +31,9 @@ pytestmark = pytest.mark.slow
 
 # What a user's data are: float64 even where the network computes in float32.
 TYPES = ("float32", "float64")
-# Every learner, and every type: what becomes of an array does not depend on the learner.
-LEARNERS = [(name, TYPES[i % 2]) for i, name in enumerate(METHODS)] + [("flp", "float64")]
+# Every learner, and every type in segments and in a plain loop: what becomes of an array depends on no learner.
+KINDS = [(dtype, segment_length) for segment_length in (3, lifetime.PLAIN) for dtype in TYPES]
+LEARNERS = [(name, *KINDS[i % 4]) for i, name in enumerate(METHODS)]
 
 
 def drawn(*shape, seed=0, dtype="float64"):
@@ -78,8 +79,8 @@ def test_rules_and_initials_take_arrays(rule, dtype):
     assert_close(initial(arrays[0], np.zeros((2, 2), np.int32)), np.stack([arrays[0]] * 2), tolerance=1e-6)
 
 
-@pytest.mark.parametrize(("name", "dtype"), LEARNERS)
-def test_learners_take_arrays(name, dtype):
+@pytest.mark.parametrize(("name", "dtype", "segment_length"), LEARNERS)
+def test_learners_take_arrays(name, dtype, segment_length):
     """`initial_state`, `encode`, `learn` and `predict`, and a whole lifetime with its gradient."""
     learner = build_learner(CLASSIFICATION, **METHODS[name])
     tensors = random_episode(CLASSIFICATION, steps=3, dtype="float32")
@@ -102,13 +103,12 @@ def test_learners_take_arrays(name, dtype):
         expected[1],
         tolerance=1e-5,
     )
-    for segment_length in (lifetime.PLAIN, len(arrays.support_x)):
-        lifetimes = [lifetime.run(learner, e, segment_length=segment_length).state for e in (arrays, tensors)]
-        assert_close(*lifetimes, tolerance=1e-5)
-        queries = [lifetime.query(learner, state, e) for state, e in zip(lifetimes, (arrays, tensors))]
-        assert_close(*queries, tolerance=1e-4)
-        found, expected = (meta_gradient(learner, CLASSIFICATION, e, segment_length) for e in (arrays, tensors))
-        assert_close(in_order(learner, found.gradients), in_order(learner, expected.gradients), tolerance=1e-3)
+    lifetimes = [lifetime.run(learner, e, segment_length=segment_length).state for e in (arrays, tensors)]
+    assert_close(*lifetimes, tolerance=1e-5)
+    queries = [lifetime.query(learner, state, e) for state, e in zip(lifetimes, (arrays, tensors))]
+    assert_close(*queries, tolerance=1e-4)
+    found, expected = (meta_gradient(learner, CLASSIFICATION, e, segment_length) for e in (arrays, tensors))
+    assert_close(in_order(learner, found.gradients), in_order(learner, expected.gradients), tolerance=1e-3)
 
 
 def test_lifetime_from_an_array_of_states():

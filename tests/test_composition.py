@@ -72,8 +72,8 @@ def test_a_run_of_all_of_them(tmp_path):
     """Trained, evaluated and exported from the command line; coefficients and bits are scalars in TensorBoard."""
     all_parts = PARTS["polynomial"] | PARTS["plastic"] | PARTS["gaussian"] | {"lifetimes": "2,4"}
     flags = [f"--{name}={value}" for name, value in all_parts.items()]
-    short = ("--rule_terms=110,021,111", "--segment_length=-1", "--eval_every=6", "--eval_episodes=1", "--lifetime=2")
-    commands.run(*commands.TINY, *short, *flags, f"--logdir={tmp_path}/run")
+    short = ("--rule_terms=110,021,111", "--episodes=4", "--eval_episodes=1")
+    commands.run(*commands.SHORT, *short, *flags, f"--logdir={tmp_path}/run")
     config, result = (json.loads((tmp_path / "run" / f"{name}.json").read_text()) for name in ("config", "result"))
     assert config["lifetimes"] == [2, 4] and config["rule_terms"] == ["110", "021", "111"]
     assert np.isfinite(result["meta_test"]["mean"]) and (tmp_path / "run" / "export").exists()

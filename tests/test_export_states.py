@@ -160,8 +160,8 @@ def test_an_export_without_room_ends_the_run_without_a_result(eager, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "export", full)
-        assert "no space left" in commands.refusal(*SHORT, f"--logdir={tmp_path}")
+        assert "no space left" in commands.refusal(*SHORT, "--episodes=2", f"--logdir={tmp_path}")
     assert not (tmp_path / "result.json").exists()
-    commands.run(*SHORT, f"--logdir={tmp_path}")
+    commands.run(*SHORT, "--episodes=2", f"--logdir={tmp_path}")
     assert "not_exported" not in json.loads((tmp_path / "result.json").read_text())
     assert (tmp_path / "export" / "saved_model.pb").exists()

@@ -27,9 +27,14 @@ from flp_tf.tasks import Episode
 NAMES = ("classification_oja_plastic2", "regression_oja_plastic2", "regression_oja_plastic4")
 # Segment length and mode; 5 leaves a shorter last segment where T is 12. XLA gets two
 # equal segments, which halves the time to compile.
-ENGINES = {"plain": (lifetime.PLAIN, "graph"), "checkpointed": (5, "graph"), "compiled": ("half", "xla")}
+ENGINES = {
+    "plain": (lifetime.PLAIN, "graph"),
+    "checkpointed": (5, "eager"),
+    "traced": (5, "graph"),
+    "compiled": ("half", "xla"),
+}
 # Every file by the engine, and each of the other ways with one of them.
-FOUND_BY = [(name, "checkpointed") for name in NAMES]
+FOUND_BY = [(name, "checkpointed") for name in NAMES] + [("regression_oja_plastic2", "traced")]
 FOUND_BY += [("regression_oja_plastic2", "plain"), ("classification_oja_plastic2", "compiled")]
 TRACED_IN = [(name, "eager") for name in NAMES]
 TRACED_IN += [("regression_oja_plastic4", "graph"), ("classification_oja_plastic2", "xla")]

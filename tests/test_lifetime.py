@@ -85,10 +85,10 @@ def test_checkpointed_meta_gradients_in_a_graph(name, trunk, float64, monkeypatc
     assert_close(loss_and_gradients(learner, found), expected)
 
 
-# Every learner in two segments or one, which takes half of the time to compile that a
-# shorter last one takes, too.
-COMPILED = [("flp", 4), ("flp", lifetime.PLAIN), ("feature_reuse", STEPS), ("dfa", 4), ("recurrent", 4)]
-COMPILED += [("gradient_first_order", STEPS), ("gradient_second_order", 4), ("oml", STEPS)]
+# Learners in one segment, and a local one and one of second order in two: what a loop over
+# segments adds, which takes twice as long to compile, does not depend on the learner.
+COMPILED = [("flp", 4), ("gradient_second_order", 4)]
+COMPILED += [(name, STEPS) for name in ("feature_reuse", "dfa", "recurrent", "gradient_first_order", "oml")]
 
 
 @pytest.mark.slow
@@ -111,13 +111,13 @@ def test_plain_meta_gradients(mode, float64):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_meta_batch_is_a_mean(name, float64):
-    """Loss, error and meta-gradients of three lifetimes side by side against the mean of single ones."""
+    """Loss, error and meta-gradients of two lifetimes side by side, in segments, against the mean of single ones."""
     learner = build_learner(CLASSIFICATION, **METHODS[name])
-    episode = random_episode(CLASSIFICATION, steps=4, lifetimes=3)
-    together = meta_gradient(learner, CLASSIFICATION, episode, 3)
-    alone = [meta_gradient(learner, CLASSIFICATION, episode.lifetime(i), 3) for i in range(3)]
+    episode = random_episode(CLASSIFICATION, steps=4)
+    together = meta_gradient(learner, CLASSIFICATION, episode, 2)
+    alone = [meta_gradient(learner, CLASSIFICATION, episode.lifetime(i), 2) for i in range(2)]
     assert_close(together, tf.nest.map_structure(lambda *parts: np.mean(parts, 0), *alone))
-    assert len({float(single.loss) for single in alone}) == 3
+    assert len({float(single.loss) for single in alone}) == 2
 
 
 def test_one_lifetime_of_an_episode():

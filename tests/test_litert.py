@@ -22,14 +22,12 @@ from flp_tf.runs.directory import RunDirectory
 pytestmark = pytest.mark.slow
 
 SMALL = {"task": "sine", "num_sines": 2, "lifetime": 6, "batch_size": 4, "query_size": 4, "network": "8-8"}
-# Every learner, rule, pathway and initial state: the last three do not depend on each other.
+# Every learner, rule, pathway and initial state: they do not depend on each other.
 LOCAL = {
     "flp": {},
     "feature_reuse": {"method": "feature_reuse"},
-    "dfa": {"method": "dfa"},
-    "recurrent": {"method": "recurrent", "sub_steps": 3},
-    "cascade": {"feedback": "cascade"},
-    "polynomial, gaussian": {"rule": "polynomial", "initial": "gaussian"},
+    "dfa, polynomial, gaussian": {"method": "dfa", "rule": "polynomial", "initial": "gaussian"},
+    "recurrent, cascade": {"method": "recurrent", "sub_steps": 3, "feedback": "cascade"},
     "plastic feedback, redrawn": {"feedback": "plastic", "initial": "redrawn"},
     "output feedback": {"hidden_feedback": False, "plasticity_init": 1.0},
 }

@@ -80,8 +80,8 @@ def test_a_lifetime_is_that_of_its_features(name):
         return trunk.predict(tf.reshape(x, [-1, 4]).numpy(), verbose=0).reshape(*x.shape[:-1], -1)
 
     state = learner.initial_state(episode.seed)
-    for x, y in zip(episode.support_x, episode.support_y):
-        state = learner.learn(state, tf.constant(features(x)), y)
+    for x, y in zip(features(episode.support_x), episode.support_y):
+        state = learner.learn(state, tf.constant(x), y)
     assert_close(to_numpy(found.state), to_numpy(state), tolerance=1e-4)
     assert np.any(found.state["layer_2"]["kernel"] != learner.initial_state(episode.seed)["layer_2"]["kernel"])
 
@@ -190,9 +190,9 @@ def test_models_that_are_no_trunk_are_refused(message):
 def test_a_run_with_an_own_trunk(bare, eager, tmp_path):
     """It trains, goes on, is evaluated and exported; what is exported learns like the run."""
     flags = (*commands.SHORT, "--network=residual-8", f"--logdir={tmp_path}/run")
-    commands.run(*flags)
+    commands.run(*flags, "--episodes=2")
     run = load(tmp_path / "run")
-    commands.run(*flags, "--episodes=12")
+    commands.run(*flags, "--episodes=4")
     again = load(tmp_path / "run")
     moved = {path: np.any(weight != run.learner.variables[path]) for path, weight in again.learner.variables.items()}
     of_trunk = [path for path in moved if path.startswith("network/layers/layer_0/")]

@@ -125,7 +125,7 @@ def test_a_tensor_that_was_computed_outside_is_refused(mode, float64):
     """Its gradient would be lost. A constant has none, and is allowed."""
     scale = tf.Variable(0.5, dtype=tf.float64)
 
-    used, episode = [], random_episode()
+    used, episode = [], random_episode(steps=3)
     learner = learner_that(lambda self, state, x, y: FeedbackLearner.learn(self, state, x * used[-1], y))
 
     def slope(tensor_of):

@@ -81,8 +81,9 @@ class PersistentEvolutionStrategies(EvolutionStrategies):
     def estimate(self, learner: Learner, task: Task, episode: Episode, seed: tf.Tensor) -> Estimate:
         """Returns loss, error and gradient of the next unroll; see `Estimator.estimate`."""
         count = self.updates(task)
+        # An index in brackets would be a constant to XLA, which would compile every unroll anew.
         support = [
-            tf.reshape(part, [count, -1, *part.shape[1:]])[self._unroll]
+            tf.gather(tf.reshape(part, [count, -1, *part.shape[1:]]), self._unroll)
             for part in (episode.support_x, episode.support_y)
         ]
         part = episode._replace(support_x=support[0], support_y=support[1])
