@@ -88,7 +88,7 @@ def printable(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def content(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Returns what a file holds; a pipe or a device, whose reader may wait for ever, is no file.
 
     Raises:

@@ -16,7 +16,7 @@ from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
 from flp_tf.export import saved_model
 from flp_tf.files import partial
-from flp_tf.runs import files, summaries
+from flp_tf.runs import locks, summaries
 from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.config import Config, configure
 from flp_tf.runs.directory import RunDirectory
@@ -36,12 +36,12 @@ def refused(function, *arguments, **named) -> str:
 
 
 def lock(folder, name):
-    with files.locked(folder, name):
+    with locks.locked(folder, name):
         pass
 
 
 @pytest.mark.parametrize("content", ["mine", "{}", "[1]", "3", "null", '{"pid": 1}', '{"pid": 1, "host": "a", "b": 1}'])
-@pytest.mark.parametrize("name", [files.LOCK, f".evaluation.json{files.LOCK}"])
+@pytest.mark.parametrize("name", [locks.LOCK, f".evaluation.json{locks.LOCK}"])
 def test_a_lock_file_of_someone_else_stays(name, content, tmp_path):
     (tmp_path / name).write_text(content)
     assert f"{tmp_path / name} is not a lock file of flp_tf" in refused(lock, tmp_path, name)
@@ -50,17 +50,17 @@ def test_a_lock_file_of_someone_else_stays(name, content, tmp_path):
 
 @pytest.mark.parametrize("content", ["", '{"pid": 1, "host": "a"}'])
 def test_a_lock_file_of_a_dead_process_is_taken_over(content, tmp_path):
-    (tmp_path / files.LOCK).write_text(content)
-    with files.locked(tmp_path):
-        assert json.loads((tmp_path / files.LOCK).read_text())["pid"] == os.getpid()
+    (tmp_path / locks.LOCK).write_text(content)
+    with locks.locked(tmp_path):
+        assert json.loads((tmp_path / locks.LOCK).read_text())["pid"] == os.getpid()
     assert contents(tmp_path) == {}
 
 
 def test_what_took_the_place_of_the_lock_file_stays(tmp_path):
-    with files.locked(tmp_path):
+    with locks.locked(tmp_path):
         (tmp_path / "new").write_text("mine")
-        (tmp_path / "new").replace(tmp_path / files.LOCK)
-    assert contents(tmp_path) == {files.LOCK: b"mine"}
+        (tmp_path / "new").replace(tmp_path / locks.LOCK)
+    assert contents(tmp_path) == {locks.LOCK: b"mine"}
 
 
 def claim(folder, config=None):

@@ -15,7 +15,7 @@ from commands import ROOT, contents, refusal
 from flp_tf import commands as cli
 from flp_tf.errors import InputError
 from flp_tf.export import litert, saved_model
-from flp_tf.runs import files
+from flp_tf.runs import locks
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.labels import check, label
 
@@ -217,8 +217,8 @@ def test_a_saved_model_elsewhere_is_kept_from_other_results(run_copy, tmp_path, 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from flp_tf.runs import files
-with files.locked(Path(sys.argv[1])):
+from flp_tf.runs import locks
+with locks.locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -246,6 +246,6 @@ def test_what_a_killed_export_left_goes_with_the_next_one(run_copy, tmp_path):
     for path in (left, other):
         (path / "new").mkdir(parents=True)
         (path / "new" / "saved_model.pb").write_text("half")
-    with files.locked(tmp_path, ".model2.lock"):
+    with locks.locked(tmp_path, ".model2.lock"):
         commands.run("--mode=export", f"--logdir={run_copy}", f"--output={tmp_path / 'model'}")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([other.name, "model", "run"])

@@ -13,10 +13,10 @@ import pytest
 from commands import ROOT, TINY, contents, meta_test, refusal
 
 from flp_tf.errors import InputError
-from flp_tf.files import partial
+from flp_tf.files import partial, whole
 from flp_tf.meta.trainer import Trainer
 from flp_tf.runs import directory as directory_module
-from flp_tf.runs import files
+from flp_tf.runs import locks
 from flp_tf.runs.config import configure
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.tasks import TASKS, Sine
@@ -183,7 +183,7 @@ def test_a_planted_link_is_not_followed(name, tmp_path):
 def test_a_planted_lock_is_not_written_through(kind, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "victim").write_text("precious")
-    lock = tmp_path / "run" / files.LOCK
+    lock = tmp_path / "run" / locks.LOCK
     lock.symlink_to(tmp_path / "victim") if kind == "symbolic" else lock.hardlink_to(tmp_path / "victim")
     assert str(lock) in refusal(*TINY, f"--logdir={tmp_path / 'run'}")
     assert (tmp_path / "victim").read_text() == "precious"
@@ -193,7 +193,7 @@ def test_left_overs_of_killed_writers_go_and_nothing_else(tmp_path):
     class Killed(BaseException):
         pass
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed), files.whole(tmp_path / "a.json") as file:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed), whole(tmp_path / "a.json") as file:
         patch.setattr(type(tmp_path), "unlink", lambda *_, **__: None)
         file.write(b"half")
         raise Killed
@@ -206,15 +206,15 @@ def test_left_overs_of_killed_writers_go_and_nothing_else(tmp_path):
     for name in others:
         (tmp_path / name).write_text("mine")
     assert left.name.startswith(".a.json.flp_tf-")
-    files.remove_partial(tmp_path)
+    locks.remove_partial(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
 
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from flp_tf.runs import files
-with files.locked(Path(sys.argv[1])):
+from flp_tf.runs import locks
+with locks.locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -226,14 +226,14 @@ def test_a_second_process_is_told_who_holds_the_folder_until_that_one_is_dead(tm
         assert process.stdout.readline() == b"held\n"
         line = refusal(*TINY, f"--logdir={tmp_path}")
         assert f"{tmp_path} is in use by process {process.pid} on {os.uname().nodename}" in line
-        assert [path.name for path in tmp_path.iterdir()] == [files.LOCK]
+        assert [path.name for path in tmp_path.iterdir()] == [locks.LOCK]
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert (tmp_path / files.LOCK).exists(), "the dead process leaves its file"
-    with files.locked(tmp_path):
-        assert json.loads((tmp_path / files.LOCK).read_text())["pid"] == os.getpid()
-        with pytest.raises(InputError, match=f"in use by process {os.getpid()} on "), files.locked(tmp_path):
+    assert (tmp_path / locks.LOCK).exists(), "the dead process leaves its file"
+    with locks.locked(tmp_path):
+        assert json.loads((tmp_path / locks.LOCK).read_text())["pid"] == os.getpid()
+        with pytest.raises(InputError, match=f"in use by process {os.getpid()} on "), locks.locked(tmp_path):
             pass
     assert not list(tmp_path.iterdir())
 

@@ -14,7 +14,7 @@ from test_tools import run_tool
 
 from flp_tf.commandline import read
 from flp_tf.runs.config import resolve
-from flp_tf.runs.files import locked
+from flp_tf.runs.locks import locked
 
 sys.path.insert(0, str(commands.ROOT / "tools"))
 

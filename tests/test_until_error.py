@@ -79,7 +79,7 @@ def test_a_run_in_use_is_left_to_its_process(tmp_path):
 import sys
 sys.path.insert(0, "tools")
 import pathlib, reproduce
-from flp_tf.runs.files import locked
+from flp_tf.runs.locks import locked
 path = pathlib.Path({str(tmp_path)!r})
 before = reproduce.in_use(path / "none"), reproduce.in_use(path)
 with locked(path):

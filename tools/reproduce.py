@@ -38,7 +38,7 @@ from report import FILES, write_report  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
 from flp_tf.files import check_complete  # noqa: E402
-from flp_tf.runs.files import locked  # noqa: E402
+from flp_tf.runs.locks import locked  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("network", "", "Such as compact or paper; the table's first by default.")

@@ -39,7 +39,7 @@ from search_report import FILES, write  # noqa: E402
 from trials import REPORTS, as_in_the_flagfile, cells, flags_of, suggest  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
-from flp_tf.runs.files import locked  # noqa: E402
+from flp_tf.runs.locks import locked  # noqa: E402
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("trials", spaces.TRIALS, "Trials of the whole search, on all machines.", lower_bound=1)

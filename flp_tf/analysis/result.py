@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from flp_tf.analysis.series import Series, order_name
 from flp_tf.errors import InputError
-from flp_tf.files import check_complete
-from flp_tf.runs import files, labels
+from flp_tf.files import check_complete, whole
+from flp_tf.runs import labels
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
 
@@ -111,7 +111,7 @@ def save(
     png = _png(figure, runs)
     contents = dict(zip(_paths(analysis, output), (png, _csv(columns, rows), _events(analysis, png))))
     for path, content in contents.items():
-        with files.whole(path) as file:
+        with whole(path) as file:
             file.write(content)
     return Result(rows, figure, list(contents))
 

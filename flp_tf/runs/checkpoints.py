@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from flp_tf.errors import InputError
+from flp_tf.files import whole
 from flp_tf.learners.base import Learner
-from flp_tf.runs.files import whole
 
 # What the names of a learner's variables start with.
 LEARNER = "learner/"

@@ -25,9 +25,9 @@ import tensorflow as tf
 
 import flp_tf
 from flp_tf.errors import InputError
-from flp_tf.files import check_no_link, check_writable, local, unmade
+from flp_tf.files import check_no_link, check_writable, local, read_bytes, unmade, whole
 from flp_tf.registry import text
-from flp_tf.runs import checkpoints, files, labels
+from flp_tf.runs import checkpoints, labels, locks
 from flp_tf.runs.config import Config
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.summaries import SUFFIX
@@ -69,10 +69,10 @@ class RunDirectory:
             InputError: if the folder cannot be written, is in use, or holds another run.
         """
         self.check_writable()
-        with files.locked(self.path):
+        with locks.locked(self.path):
             self._check(config)
             for folder in (self.path, self.checkpoints):
-                files.remove_partial(folder)
+                locks.remove_partial(folder)
             yield
 
     @contextlib.contextmanager
@@ -97,11 +97,11 @@ class RunDirectory:
             if of_run:
                 self.check_same_run(config)
             # Other results may be written to a folder at the same time, unless a process trains there.
-            with files.locked(self.path, files.LOCK if of_run else f".{names[0]}{files.LOCK}"):
+            with locks.locked(self.path, locks.LOCK if of_run else f".{names[0]}{locks.LOCK}"):
                 at_home = home is not None and self.path.resolve() == home.resolve()
                 for name in names:
                     labels.check(self.path / name, [config], self.flag, at_home, exactly=not at_home)
-                files.remove_partial(self.path, names)
+                locks.remove_partial(self.path, names)
                 yield
 
     def extended(self, config: Config) -> bool:
@@ -243,7 +243,7 @@ class RunDirectory:
             InputError: if it cannot be read, or is not an object of JSON.
         """
         try:
-            content = json.loads(files.content(self.path / name), parse_constant=_refuse_constant)
+            content = json.loads(read_bytes(self.path / name), parse_constant=_refuse_constant)
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{self.path / name} cannot be read: {error}") from None
         if not isinstance(content, dict):
@@ -257,7 +257,7 @@ class RunDirectory:
             InputError: if it cannot be written.
         """
         text = json.dumps(_finite(content), indent=2, allow_nan=False)
-        with files.whole(self.path / name) as file:
+        with whole(self.path / name) as file:
             file.write(f"{text}\n".encode())
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from flp_tf.errors import InputError
 from flp_tf.export import litert, saved_model
-from flp_tf.runs import files
+from flp_tf.files import read_bytes
 from flp_tf.runs.config import Config
 
 EVALUATION, REPORT = "evaluation.json", "litert.json"
@@ -95,7 +95,7 @@ def _of_picture(path: Path) -> list[Any]:
 
 
 def _of_json(path: Path) -> Any:
-    content = json.loads(files.content(path))
+    content = json.loads(read_bytes(path))
     if "run" not in content and FIELDS[path.name] not in content:
         raise ValueError
     return content.get("run")

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from flp_tf.errors import InputError
-from flp_tf.files import content
+from flp_tf.files import read_bytes
 
 CSV_FILES = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 COLUMNS = ["filename", "label"]
@@ -98,7 +98,7 @@ def _read_csv(path: Path) -> Listing:
     flag, listing = f"--mini_imagenet_dir={path.parent}", {}
     try:
         # Some editors begin a file with a byte order mark; it is no part of the first name.
-        text = content(path).decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         if next(rows, None) != COLUMNS:
             raise InputError(f"{flag}: {path} does not begin with {','.join(COLUMNS)}")

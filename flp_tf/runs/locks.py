@@ -10,14 +10,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from flp_tf.errors import InputError
-from flp_tf.files import PARTIAL, content, whole
+from flp_tf.files import PARTIAL
 
 try:
     import fcntl
 except ImportError:  # Not a POSIX system: there are no locks.
     fcntl = None
-
-__all__ = ["LOCK", "content", "locked", "remove_partial", "whole"]
 
 LOCK = ".lock"
 
