@@ -33,6 +33,7 @@ from absl import app, flags
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
+from children import ended_together  # noqa: E402
 from experiments import TABLES, Cell, Table  # noqa: E402
 from report import FILES, write_report  # noqa: E402
 
@@ -41,6 +42,8 @@ from flp_tf.files import check_complete  # noqa: E402
 from flp_tf.runs.locks import locked  # noqa: E402
 
 FLAGS = flags.FLAGS
+# Processes that this one has started.
+PROCESSES: list[subprocess.Popen] = []
 flags.DEFINE_string("network", "", "Such as compact or paper; the table's first by default.")
 flags.DEFINE_list("seeds", ["0"], "Seeds of each cell.")
 flags.DEFINE_list("only", [], "Methods to train, such as flp2,gradient3; all by default.")
@@ -86,7 +89,8 @@ def start(*arguments: str, output: IO | None = None) -> subprocess.Popen:
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "flp_tf.main", *arguments]
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=output, stderr=output)
+    PROCESSES.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, stdout=output, stderr=output))
+    return PROCESSES[-1]
 
 
 def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
@@ -154,7 +158,7 @@ def train_missing(table: Table, out: Path) -> None:
         try:
             for run in training:
                 run.result()
-        except KeyboardInterrupt:  # The runs got it, too: they save and leave, and no other begins.
+        except KeyboardInterrupt:  # The runs got the signal, too: they save and leave, and no other begins.
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -270,11 +274,12 @@ def main(argv: list[str]) -> None:
     out = Path(FLAGS.out or Path("runs") / argv[1]).expanduser().resolve()
     try:
         check_complete([out / name for name in FILES], "out")
-        report(table, out)
+        with ended_together(PROCESSES):
+            report(table, out)
     except InputError as error:
         sys.exit(f"reproduce: {error}")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as ended:
+        sys.exit(getattr(ended, "status", 128 + signal.SIGINT))
 
 
 def report(table: Table, out: Path) -> None:

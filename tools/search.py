@@ -6,8 +6,9 @@
 `spaces.py` has the ranges. A trial meta-trains with the flags that Optuna suggests until it
 has simulated `--cost` inner steps, so that its value does not depend on the machine; the
 value is the error on validation lifetimes, never on those of the meta-test. Trial 0 has the
-values of the flagfile. Trials that are worse than the median of the others at the same
-cost end early; those that diverge count with the value `DIVERGED`.
+values of the flagfile. A flag that `--flags` gives is not searched. Trials that are worse than
+the median of the others at the same cost end early; those that diverge count with the value
+`DIVERGED`.
 
 The study is a journal in the folder `--out`, and each trial a run directory below it. The
 same command goes on with what was interrupted, and given on several machines that share
@@ -35,8 +36,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import spaces  # noqa: E402
+from children import ended_together  # noqa: E402
 from search_report import FILES, write  # noqa: E402
-from trials import REPORTS, as_in_the_flagfile, cells, flags_of, suggest  # noqa: E402
+from trials import REPORTS, as_in_the_flagfile, cells, chosen, flags_of, suggest  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
 from flp_tf.runs.locks import locked  # noqa: E402
@@ -59,8 +61,10 @@ flags.DEFINE_bool("worker", False, "Work on trials in this process; the search s
 WARMUP, FIRST_TRIALS = 0.3, 6
 # Value of a trial that diverged, and the most that a finite error counts.
 DIVERGED = 1e3
-# Exit code of a worker that was interrupted; its trial goes on later.
+# Exit code where a signal left trials unfinished; they go on later.
 INTERRUPTED = 75
+# What a worker is told of the command line.
+OF_WORKER = ("trials", "cost", "lifetimes", "only", "flags")
 MISSING = "search: Optuna is missing; pip install -r requirements-search.txt"
 
 
@@ -77,7 +81,6 @@ class Search:
 
     def __init__(self, name: str, out: Path):
         import optuna
-        from optuna.storages.journal import JournalFileBackend
 
         from flp_tf.commandline import read
         from flp_tf.runs.config import resolve
@@ -91,32 +94,45 @@ class Search:
         self.base = resolve(self.given, self.optional)
         self.cost = FLAGS.cost or spaces.COST.get(self.network, spaces.OTHER_COST)
         self.full = self.base.make_task().steps
-        self.ranges = chosen(spaces.ranges(self.network, self.cell.name))
+        self.ranges = chosen(spaces.ranges(self.network, self.cell.name), FLAGS.only, read(FLAGS.flags).given)
+        start = as_in_the_flagfile(self.base, self.ranges)
         out.mkdir(parents=True, exist_ok=True)
         journal = out / "journal.log"
         if not journal.exists() and (taken := [out / name for name in FILES if (out / name).exists()]):
             raise InputError(f"--out={out}: {taken[0]} is not of a search here; move it, or name another folder")
-        self.storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
         with exclusively(out):
-            self.study = optuna.create_study(
-                study_name=name,
-                storage=self.storage,
+            self.study = self._study(journal)
+            self._check_same()
+            if not self.study.get_trials(deepcopy=False):
+                self.study.enqueue_trial(start)
+
+    def _study(self, journal: Path) -> Any:
+        """Returns the study of a journal, a new one if there is no such file."""
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        try:
+            return optuna.create_study(
+                study_name=self.name,
+                storage=optuna.storages.JournalStorage(JournalFileBackend(str(journal))),
                 load_if_exists=True,
                 pruner=optuna.pruners.MedianPruner(FIRST_TRIALS, int(WARMUP * REPORTS), n_min_trials=3),
             )
-            self._check_same()
-            if not self.study.get_trials(deepcopy=False):
-                self.study.enqueue_trial(as_in_the_flagfile(self.base, self.ranges))
+        except (ValueError, KeyError, OSError) as error:
+            raise InputError(
+                f"--out={self.out}: {journal} cannot be read ({error}); remove what is damaged, or name another folder"
+            ) from None
 
     def _check_same(self) -> None:
-        now = json.loads(json.dumps({"cost": self.cost, "flags": FLAGS.flags, "ranges": self.ranges}))
-        before = self.study.user_attrs.get("settings")
+        learned = self.base.to_dict().keys() - {*self.base.flags_with("incidental")}
+        settings = {"cost": self.cost, "lifetimes": FLAGS.lifetimes, "flags": FLAGS.flags, "ranges": self.ranges}
+        settings |= {f"--{flag}": value for flag, value in self.base.to_dict().items() if flag in learned}
+        now, before = json.loads(json.dumps(settings)), self.study.user_attrs.get("settings")
         if before is None:
             self.study.set_user_attr("settings", now)
-        elif different := [name for name in now if now[name] != before[name]]:
-            raise InputError(
-                f"--out={self.out} holds a search with other {different[0]}, {before[different[0]]}; name another one"
-            )
+        elif different := [name for name in now if now[name] != before.get(name)]:
+            name = different[0]
+            raise InputError(f"--out={self.out} holds a search with other {name}, {before.get(name)}; name another one")
 
     @contextlib.contextmanager
     def next_trial(self) -> Iterator[Any]:
@@ -211,17 +227,6 @@ class Search:
         print(f"trial {trial.number}: {status}{'' if status == 'hopeless' else f', {value:.4g}'}", flush=True)
 
 
-def chosen(ranges: dict[str, Any]) -> dict[str, Any]:
-    """Returns the ranges that `--only` names; all of them without it.
-
-    Raises:
-        InputError: if it names one that the space does not have.
-    """
-    if unknown := [name for name in FLAGS.only if name not in ranges]:
-        raise InputError(f"--only={','.join(FLAGS.only)}: {unknown[0]} is not searched; legal are {', '.join(ranges)}")
-    return {name: values for name, values in ranges.items() if not FLAGS.only or name in FLAGS.only}
-
-
 def bounded(error: float) -> float:
     """Returns an error that can be compared: at most `DIVERGED`, also where it is not a number."""
     return min(error, DIVERGED) if math.isfinite(error) else DIVERGED
@@ -240,18 +245,18 @@ def exclusively(folder: Path) -> Iterator[None]:
         yield
 
 
-def work(search: Search) -> None:
-    """Works on trials until there are enough."""
+def work(search: Search) -> bool:
+    """Works on trials until there are enough; returns False if a signal came before."""
     from flp_tf.runs.interruption import Interrupted
 
     while True:
         with search.next_trial() as trial:
             if trial is None:
-                return
+                return True
             try:
                 search.run(trial)
             except Interrupted:
-                sys.exit(INTERRUPTED)
+                return False
 
 
 def report(search: Search) -> None:
@@ -259,20 +264,23 @@ def report(search: Search) -> None:
     write(search.study.get_trials(deepcopy=False), search.out, search.name, search.cost, search.arguments)
 
 
-def spread(name: str, out: Path) -> None:
-    """Starts `--jobs` workers, each on its share of the cores, and waits for them."""
+def spread(name: str, out: Path) -> bool:
+    """Starts `--jobs` workers, each on its share of the cores, and waits for them; returns as `work` does."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    arguments = [argument for argument in sys.argv[1:] if not argument.startswith(("--out", "--jobs"))]
-    command = [sys.executable, __file__, *arguments, f"--out={out}", "--worker"]
+    told = [FLAGS[flag].serialize() for flag in OF_WORKER]
+    command = [sys.executable, __file__, name, *filter(None, told), f"--out={out}", "--worker"]
     workers = [subprocess.Popen(command) for _ in range(FLAGS.jobs)]
     for job, worker in enumerate(workers):
         if share := cores[job :: FLAGS.jobs]:  # Long before TensorFlow counts them.
             os.sched_setaffinity(worker.pid, share)
-    with contextlib.suppress(KeyboardInterrupt):  # They got it, too: they save and leave.
+    # A signal reaches them, too: they save and leave.
+    with contextlib.suppress(KeyboardInterrupt), ended_together(workers):
         for worker in workers:
             worker.wait()
-    if failed := [worker.wait() for worker in workers if worker.wait() not in (0, INTERRUPTED)]:
+    statuses = [worker.wait() for worker in workers]
+    if failed := [status for status in statuses if status not in (0, INTERRUPTED)]:
         sys.exit(f"search: {len(failed)} of {len(workers)} workers failed; the same command goes on")
+    return INTERRUPTED not in statuses
 
 
 def main(argv: list[str]) -> None:
@@ -285,16 +293,20 @@ def main(argv: list[str]) -> None:
         sys.exit("search: --out= names no folder")
     out = Path(FLAGS.out or Path("runs") / "search" / argv[1]).expanduser().resolve()
     try:
-        if FLAGS.jobs > 1 and not FLAGS.worker:
-            spread(argv[1], out)
         search = Search(argv[1], out)
-        if FLAGS.jobs == 1 or FLAGS.worker:
+        if FLAGS.jobs > 1 and not FLAGS.worker:
+            done = spread(argv[1], out)
+        else:
             from flp_tf.meta.distribution import allow_memory_growth
 
             allow_memory_growth()
-            work(search)
+            done = work(search)
         if not FLAGS.worker:
             report(search)
+        if not done:
+            if not FLAGS.worker:
+                print("search: stopped; the same command goes on", file=sys.stderr)
+            sys.exit(INTERRUPTED)
     except InputError as error:
         sys.exit(f"search: {error}")
     except KeyboardInterrupt:

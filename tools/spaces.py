@@ -55,15 +55,27 @@ FEEDBACK = {
 GRADIENT = {"inner_rate": Log(3e-4, 3e-2), "plasticity_optimizer": ["adam", "lion"], "plasticity_rate": Log(1e-6, 1e-2)}
 OML = {"inner_rate": Log(3e-4, 3e-2)}
 
+# Without the second order nothing tells the slow weights what a rate can bear.
+FIRST_ORDER = GRADIENT | {"slow_rate": Log(1e-6, 1e-2), "plasticity_rate": Log(1e-8, 1e-2)}
+# Lifetimes of images are of 25 or 50 steps: what sums over a lifetime may be larger. 0 clips nothing.
+IMAGES = {
+    "plasticity_scale": Log(1e-2, 10.0),
+    "output_plasticity_init": [0.0, 0.1, 0.2, 1.0, 2.0],
+    "inner_rate": Log(1e-3, 1.0),
+    "clip_norm": [0.0, 0.1, 1.0, 10.0],
+}
+
 # By the beginning of the name of a method, and of a network.
 OF_METHOD = {
     "feature_reuse": FEEDBACK,
     "flp": FEEDBACK,
     "dfa": FEEDBACK,
+    "gradient2_first_order": FIRST_ORDER,
+    "gradient3_first_order": FIRST_ORDER,
     "gradient": GRADIENT,
     "oml": OML,
 }
-OF_NETWORK = {"sine": SINE, "omniglot": {}, "mini_imagenet": {}}
+OF_NETWORK = {"sine": SINE, "omniglot": IMAGES, "mini_imagenet": IMAGES}
 
 # Inner steps that a trial simulates, and trials.
 COST = {"sine_compact": 600_000, "sine_paper": 400_000, "omniglot_compact": 300_000}
@@ -80,4 +92,5 @@ def ranges(network: str, method: str) -> dict[str, Any]:
     """
     of_method = next(values for name, values in OF_METHOD.items() if method.startswith(name))
     of_network = next(values for name, values in OF_NETWORK.items() if network.startswith(name))
-    return OUTER_LOOP | of_network | of_method
+    found = OUTER_LOOP | of_method
+    return found | {flag: values for flag, values in of_network.items() if flag in found or flag == "curriculum"}

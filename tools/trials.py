@@ -1,12 +1,17 @@
 """From the values of a search space to the flags of a trial."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import spaces
 from experiments import TABLES, Cell
 
+from flp_tf.errors import InputError
+
 # Evaluations of a trial, at equal distances in lifetimes.
 REPORTS = 20
+# Flags that follow from the cost of a trial.
+OF_COST = ("episodes", "warmup_steps", "eval_every")
 
 
 def cells() -> dict[str, tuple[str, Cell]]:
@@ -84,13 +89,39 @@ def suggest(trial: Any, ranges: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def chosen(ranges: dict[str, Any], only: Sequence[str], fixed: Collection[str]) -> dict[str, Any]:
+    """Returns the ranges that `--only` names, without it all but those of fixed flags.
+
+    Args:
+        ranges: of the space.
+        only: the names; empty for all.
+        fixed: what `--flags` gives.
+
+    Raises:
+        InputError: if `--only` names one that the space does not have, or that is fixed, or one that follows from
+            the cost is fixed.
+    """
+    if derived := [name for name in OF_COST if name in fixed]:
+        raise InputError(f"--flags: --{derived[0]} follows from --cost; legal are flags that do not")
+    if both := [name for name in only if name in fixed]:
+        raise InputError(f"--only={','.join(only)}: {both[0]} is fixed by --flags; legal is one of both")
+    if unknown := [name for name in only if name not in ranges]:
+        raise InputError(f"--only={','.join(only)}: {unknown[0]} is not searched; legal are {', '.join(ranges)}")
+    asked = only or [name for name in ranges if name not in fixed]
+    return {name: values for name, values in ranges.items() if name in asked}
+
+
 def as_in_the_flagfile(base: Any, ranges: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values of the flagfile as far as they are in the ranges, for the first trial."""
-    known = {name: getattr(base, name) for name in ranges if hasattr(base, name)}
-    known |= {"curriculum": spaces.FLAGFILE, "warmup": warmup_of(base)}
-    return {
-        name: known[name]
-        for name, values in ranges.items()
-        if name in known
-        and (values.low <= known[name] <= values.high if isinstance(values, spaces.Log) else known[name] in values)
-    }
+    """Returns the values of the flagfile, for the first trial.
+
+    Raises:
+        InputError: if one of them is not in its range.
+    """
+    derived = {"curriculum": spaces.FLAGFILE, "warmup": warmup_of(base)}
+    start = {name: derived[name] if name in derived else getattr(base, name) for name in ranges}
+    for name, values in ranges.items():
+        log = isinstance(values, spaces.Log)
+        if not (values.low <= start[name] <= values.high if log else start[name] in values):
+            legal = f"{values.low:g} to {values.high:g}" if log else ", ".join(map(str, values))
+            raise InputError(f"{name} is {start[name]} in the flagfile; the search has {legal} (spaces.py)")
+    return start
