@@ -36,11 +36,34 @@ def test_it_ends_where_the_error_is_reached(monkeypatch):
     assert 0 < found["curve"][0]["seconds"] < found["curve"][1]["seconds"]
 
 
-def test_how_often_it_evaluates():
-    lines = ["--task=sine", "--episodes=6000"]
-    assert until_error.evaluations(lines, []) == ["--eval_every=60"]
-    assert until_error.evaluations(lines, ["--episodes=50"]) == ["--eval_every=1"]
-    assert until_error.evaluations(lines, ["--eval_every=7"]) == until_error.evaluations([], []) == []
+@pytest.mark.slow
+def test_errors_that_are_not_finite(monkeypatch):
+    """They are null in JSON, and the best of the others is the best."""
+    errors = [float("nan"), 2.0, float("inf")]
+    evaluations = (SimpleNamespace(meta_test=lambda error=error: {"mean": error}) for error in errors)
+    monkeypatch.setattr(Evaluator, "__call__", lambda *_: next(evaluations))
+    monkeypatch.setattr("flp_tf.runs.summaries.Summaries.evaluation", lambda *_: None)
+    found = until_error.measure(1.0, [*commands.SHORT, "--eval_every=2"])
+    assert found["best_error"] == 2.0 and found["error"] is None and found["seconds"] is None
+    assert [point["error"] for point in found["curve"]] == [None, 2.0, None]
+    row = {"flagfile": "tiny.cfg", "checkout": "here", "seed": 0, **json.loads(json.dumps(found, allow_nan=False))}
+    assert "| not reached | 6 | not finite | 2 |" in until_error.table([row], 1.0)
+
+
+def test_how_often_it_evaluates(tmp_path):
+    """A hundredth of the lifetimes, whichever of flags, flagfiles and recipes says how many there are."""
+    flagfile = tmp_path / "mine.cfg"
+    flagfile.write_text("--task=sine\n--episodes=6000\n--curriculum=\n")
+    assert until_error.evaluations(flagfile, []) == ["--eval_every=60"]
+    assert until_error.evaluations(flagfile, ["--episodes=50"]) == ["--eval_every=1"]
+    assert until_error.evaluations(flagfile, ["--eval_every=7"]) == []
+    for name in ("sine_compact", "sine_compact_flp3"):
+        assert until_error.evaluations(commands.ROOT / "flags" / f"{name}.cfg", ["--continual"]) == ["--eval_every=40"]
+    # Of an older checkout.
+    flagfile.write_text("--a_flag_of_old\n--episodes=6000\n")
+    assert until_error.evaluations(flagfile, []) == ["--eval_every=60"]
+    flagfile.write_text("--a_flag_of_old\n")
+    assert until_error.evaluations(flagfile, []) == []
 
 
 @pytest.mark.slow
@@ -64,6 +87,7 @@ def test_table_and_json_of_a_checkout_and_a_baseline(tmp_path):
         (["--flagfile=none.cfg"], "none.cfg is no file"),
         (["--flagfile=flags/quick.cfg", "--baseline=/nowhere"], "--baseline=/nowhere holds no folder flp_tf"),
         (["--flagfile=flags/quick.cfg", "--seeds=x"], "--seeds=x cannot be read"),
+        (["--flagfile=flags/quick.cfg", "--json=/nowhere/x.json"], "--json=/nowhere/x.json lies in no folder"),
     ],
 )
 def test_bad_input_is_refused(arguments, message, monkeypatch):

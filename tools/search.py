@@ -41,6 +41,7 @@ from search_report import FILES, write  # noqa: E402
 from trials import REPORTS, as_in_the_flagfile, cells, chosen, flags_of, suggest  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
+from flp_tf.registry import text  # noqa: E402
 from flp_tf.runs.locks import locked  # noqa: E402
 
 FLAGS = flags.FLAGS
@@ -88,8 +89,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.network, self.cell = cells()[name]
         self.out, self.name = out, name
-        self.arguments = [*self.cell.flags(self.network), *FLAGS.flags]
-        line = read(self.arguments)
+        line = read([*self.cell.flags(self.network), *FLAGS.flags])
         self.given, self.optional = line.given, line.optional
         self.base = resolve(self.given, self.optional)
         self.cost = FLAGS.cost or spaces.COST.get(self.network, spaces.OTHER_COST)
@@ -167,6 +167,11 @@ class Search:
                 # Its process ended before all of its values were drawn.
                 self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         return None
+
+    def flags(self) -> list[str]:
+        """Returns the flags that all trials have, of the flagfile and `--flags`, as far as the method has them."""
+        values = self.base.to_dict()
+        return [f"--{flag}={text(values[flag])}" for flag in self.given if flag in values]
 
     def folder(self, number: int) -> Path:
         """Returns the folder of a trial, and makes it."""
@@ -261,7 +266,7 @@ def work(search: Search) -> bool:
 
 def report(search: Search) -> None:
     """Writes `trials.csv`, `search.md`, and `best.cfg`, the flagfile of the best trial."""
-    write(search.study.get_trials(deepcopy=False), search.out, search.name, search.cost, search.arguments)
+    write(search.study.get_trials(deepcopy=False), search.out, search.name, search.cost, search.flags())
 
 
 def spread(name: str, out: Path) -> bool:

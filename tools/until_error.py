@@ -13,6 +13,7 @@ compilation and without evaluations. All other flags go to every run.
 import argparse
 import contextlib
 import json
+import math
 import os
 import platform
 import re
@@ -78,18 +79,23 @@ def measure(target: float, arguments: Sequence[str]) -> dict[str, Any]:
     return {
         "seconds": seconds if error <= target else None,
         "lifetimes": lifetimes,
-        "error": error,
-        "best_error": min(error for _, _, error in curve),
+        "error": _finite(error),
+        "best_error": min((error for _, _, error in curve if math.isfinite(error)), default=None),
         "seconds_in_all": seconds,
-        "curve": [{"seconds": s, "lifetimes": n, "error": e} for s, n, e in curve],
+        "curve": [{"seconds": s, "lifetimes": n, "error": _finite(e)} for s, n, e in curve],
     }
+
+
+def _finite(error: float) -> float | None:
+    """Returns an error, None if it is not finite: JSON has no such numbers."""
+    return error if math.isfinite(error) else None
 
 
 def in_fresh_process(target: float, checkout: Path, flagfile: Path, arguments: Sequence[str]) -> dict[str, Any] | None:
     """Returns what `measure` does with the library of a checkout; None, if that fails, which is said."""
     own = checkout / "flags" / flagfile.name
     flagfile = own if checkout != ROOT and own.exists() else flagfile
-    often = evaluations(flagfile.read_text().splitlines(), arguments)
+    often = evaluations(flagfile, arguments)
     command = [sys.executable, __file__, f"--measure={target}", f"--flagfile={flagfile}", *often, *arguments]
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
@@ -101,17 +107,27 @@ def in_fresh_process(target: float, checkout: Path, flagfile: Path, arguments: S
     return json.loads(content)
 
 
-def evaluations(lines: Sequence[str], arguments: Sequence[str]) -> list[str]:
+def evaluations(flagfile: Path, arguments: Sequence[str]) -> list[str]:
     """Returns the flag that makes `EVALUATIONS` evaluations in a run, if it is known how long the run is.
 
     Args:
-        lines: of the flagfile.
+        flagfile: of the run. One of an older checkout, whose flags this library may not know, says by itself how
+            long the run is, or it is not known.
         arguments: the other flags; one of them may say how often.
     """
-    lengths = [match[1] for flag in [*lines, *arguments] if (match := re.match(r"--?episodes=(\d+)", flag))]
-    if not lengths or any(flag.lstrip("-").startswith("eval_every") for flag in arguments):
+    from flp_tf.commandline import read
+    from flp_tf.errors import InputError
+    from flp_tf.runs.config import resolve
+
+    if any(flag.lstrip("-").startswith("eval_every") for flag in arguments):
         return []
-    return [f"--eval_every={max(int(lengths[-1]) // EVALUATIONS, 1)}"]
+    try:
+        line = read([f"--flagfile={flagfile}", *arguments])
+        lengths = [resolve(line.given, line.optional).episodes]
+    except InputError:
+        flags = [*flagfile.read_text().splitlines(), *arguments]
+        lengths = [int(match[1]) for flag in flags if (match := re.match(r"--?episodes=(\d+)", flag))]
+    return [f"--eval_every={max(length // EVALUATIONS, 1)}" for length in lengths[-1:]]
 
 
 def table(rows: Sequence[dict[str, Any]], target: float) -> str:
@@ -119,10 +135,15 @@ def table(rows: Sequence[dict[str, Any]], target: float) -> str:
     lines = [f"Seconds of meta-training to a validation error of {target:g}, {platform.node()}, {_cores()}.", ""]
     lines += [f"| {' | '.join(COLUMNS)} |".replace("_", " "), "|" + " --- |" * len(COLUMNS)]
     for row in rows:
-        cells = [row[name] for name in COLUMNS]
-        texts = ["not reached" if c is None else f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells]
-        lines.append(f"| {' | '.join(texts)} |")
+        lines.append(f"| {' | '.join(_text(row[name], name) for name in COLUMNS)} |")
     return "\n".join(lines)
+
+
+def _text(value: Any, column: str) -> str:
+    """Returns a cell of the table."""
+    if value is None:
+        return "not reached" if column == "seconds" else "not finite"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _cores() -> str:
@@ -154,6 +175,8 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"benchmark: --baseline={missing[0]} holds no folder flp_tf; legal is a checkout of this repository")
     if not all(seed.isdecimal() for seed in options.seeds.split(",")):
         sys.exit(f"benchmark: --seeds={options.seeds} cannot be read; legal are integers joined by commas")
+    if options.json and not Path(options.json).parent.is_dir():
+        sys.exit(f"benchmark: --json={options.json} lies in no folder; make it, or name another file")
     rows = []
     for seed in options.seeds.split(","):
         for flagfile in flagfiles:
@@ -162,9 +185,9 @@ def main(argv: Sequence[str]) -> None:
                 if found:
                     rows.append({"flagfile": flagfile.name, "checkout": str(checkout), "seed": int(seed), **found})
                     print(table(rows[-1:], options.until_error).splitlines()[-1], file=sys.stderr, flush=True)
+    print(table(rows, options.until_error))
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(rows, options.until_error))
     if not rows:
         sys.exit(1)
 

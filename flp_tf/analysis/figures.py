@@ -8,7 +8,7 @@ variants of a method are lighter, with hollow markers. Nothing here uses pyplot.
 
 import math
 import textwrap
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,18 +132,19 @@ def join(
             axis.plot(*zip(*means), color="0.6", linewidth=1, zorder=0)
 
 
-def mark(figure: Figure, marks: Mapping[float, str]) -> None:
+def mark(figure: Figure, marks: Sequence[tuple[float, str]]) -> None:
     """Draws named vertical lines; the x axis becomes logarithmic where they are far from its least place.
 
     Args:
         figure: from `lines`.
-        marks: names, by their places on the x axis.
+        marks: places on the x axis, and names.
     """
     for axis in figure.axes if marks else ():
-        least, last = axis.dataLim.minposx, max(*marks, axis.dataLim.x1)
-        if min(*marks, axis.dataLim.x0) > 0 and last / least > LOGARITHMIC:
+        places = [place for place, _ in marks]
+        least, last = axis.dataLim.minposx, max(*places, axis.dataLim.x1)
+        if min(*places, axis.dataLim.x0) > 0 and last / least > LOGARITHMIC:
             axis.set_xscale("log")
-        for place, name in marks.items():
+        for place, name in marks:
             axis.axvline(place, color="0.4", linewidth=1)
             axis.text(place, 0.98, f"{name} ", transform=axis.get_xaxis_transform(), **MARK)
 

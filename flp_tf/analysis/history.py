@@ -66,7 +66,7 @@ def analyze(
         InputError: if a run has no such scalar, or does not know its minutes, or a mark has no place or name.
     """
     del lifetimes, seed
-    named = dict(map(_mark, marks))
+    named = [_mark(text) for text in marks]
     curves = []
     for series in in_series(runs, NAME):
         curves += curves_of(series, scalars, against)
