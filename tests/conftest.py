@@ -64,6 +64,13 @@ def bare(monkeypatch):
     commands.make_bare(monkeypatch)
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Makes analyses leave out picture and events, half of a tiny one's time; `test_analysis_results.py` has all."""
+    monkeypatch.setattr("flp_tf.analysis.result._png", lambda *_: b"")
+    monkeypatch.setattr("flp_tf.analysis.result._events", lambda *_: b"")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def signals_are_not_ignored():
     """Tests of signals mean the same under `nohup` and in the background, where some are ignored."""

@@ -107,7 +107,7 @@ def test_runs_that_cannot_be_adapted_are_refused(tmp_path, method, message):
         tiny.analyze("adaptability", [tiny.sine_run(method=method)], tmp_path)
 
 
-def test_rates_of_the_command_line_are_those_of_the_adaptation(bare, tmp_path):
+def test_rates_of_the_command_line_are_those_of_the_adaptation(bare, without_pictures, tmp_path):
     """What a run that keeps diverging is advised to lower can be lowered here, too."""
     run, out = tmp_path / "reused", tmp_path / "out"
     commands.run(*commands.SHORT, "--method=feature_reuse", "--episodes=1", f"--logdir={run}")

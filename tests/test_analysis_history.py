@@ -70,7 +70,7 @@ def test_coefficients_move(polynomial, tmp_path):
     assert [axis.get_title() for axis in figure.axes[:2]] == ["1 layer below the output", "output layer"]
 
 
-def test_error_against_lifetimes_and_minutes(polynomial, finished_run, tmp_path):
+def test_error_against_lifetimes_and_minutes(polynomial, finished_run, without_pictures, tmp_path):
     runs = [flp_tf.load(finished_run.path), polynomial[0]]
     for against in ("lifetimes", "minutes"):
         figure, rows = analyze(runs, tmp_path / against, against=against, marks=("100:other code",))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from analysis_runs import LIFETIMES, column, mean_and_error
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager", "without_pictures")]
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
 LAYERS = ("1 layer below the output", "output layer")

@@ -8,7 +8,7 @@ from analysis_runs import LIFETIMES, column, mean_and_error
 
 from flp_tf.analysis import readout
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager", "without_pictures")]
 
 
 def test_least_squares_is_numpys():

@@ -76,7 +76,7 @@ def test_files_and_figure(tmp_path, name):
     assert [text.get_text() for text in legend.get_texts()] == ["FLP (2)", "OML (2), second order"]
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "without_pictures")
 def test_files_that_the_analysis_did_not_write_stay(tmp_path):
     """Those of a run and of another analysis; a link in the place of a result is refused, and nothing written."""
     foreign = ["events.out.tfevents.1.host", "update_norms_events/events.out.tfevents.1.host", "config.json", "file"]
@@ -100,6 +100,7 @@ def test_files_that_the_analysis_did_not_write_stay(tmp_path):
 
 
 @pytest.mark.parametrize("name", [*COLUMNS, "adaptability"])
+@pytest.mark.usefixtures("without_pictures")
 def test_classification_runs_go_through_every_analysis(tmp_path, name):
     """As graphs, with a plastic convolution."""
     flags = {"num_plastic_layers": 3}
@@ -110,6 +111,7 @@ def test_classification_runs_go_through_every_analysis(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["alignment", "interference"])
+@pytest.mark.usefixtures("without_pictures")
 def test_compiled_and_not_are_the_same(tmp_path, name):
     results = [tiny.analyze(name, [tiny.sine_run(jit_compile=jit)], tmp_path / str(jit)) for jit in (False, True)]
     np.testing.assert_allclose(*([row["mean"] for row in result.rows] for result in results), rtol=1e-3)

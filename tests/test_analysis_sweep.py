@@ -42,7 +42,7 @@ def scaled(run, factor):
     return run
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "without_pictures")
 def test_sweep_over_a_number(tmp_path):
     """Two seeds and three values: a point each, joined through the means; another option is another series."""
     values = {0.0: (1.0, 1.1), 1e-6: (0.8, 0.9), 1e-3: (0.5, 0.7)}
@@ -68,7 +68,7 @@ def test_sweep_over_a_number(tmp_path):
     assert axis.get_xscale() == "symlog" and axis.get_xlabel() == "initial_penalty_weight"
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "without_pictures")
 def test_sweep_over_texts_layers_and_components(tmp_path):
     """Texts stand in the order of the numbers in them; what is swept, and the options of a component, are no label."""
     runs = [sine_run(network=network) for network in ("5-16", "5-6", "12-5")]
@@ -84,7 +84,7 @@ def test_sweep_over_texts_layers_and_components(tmp_path):
     assert [(row["method"], row["rule"]) for row in rows] == [("FLP (2)", "oja"), ("FLP (2)", "polynomial")]
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "without_pictures")
 def test_sweep_over_what_is_measured(tmp_path):
     """Bits by the closed form, in runs with different penalties; width of the layer below the output."""
     runs = [sine_run(initial="gaussian", initial_penalty_weight=weight) for weight in (0.0, 1e-3)]
@@ -117,7 +117,7 @@ def test_sweep_over_what_is_not_there(tmp_path, against, message):
         tiny.analyze("sweep", [tiny.sine_run()], tmp_path, against=against)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("eager", "without_pictures")
 def test_lengths_are_those_of_longer_tasks(tmp_path):
     runs = [sine_run(curriculum=""), sine_run(lifetimes=(3, 6))]
     figure, rows = analyze("lengths", runs, tmp_path, scales=(4, 1, 2))

@@ -47,7 +47,7 @@ SMALL = {
     ],
     "mini_imagenet": ["--ways=2", "--shots=1", "--query_size=1"],
 }
-# Two outer steps; a plain loop is the quickest of few inner steps.
+# Two outer steps, of which one is taken; a plain loop is the quickest of few inner steps.
 FEW = ("--episodes=4", "--segment_length=-1")
 
 
@@ -141,15 +141,14 @@ def test_special_rates():
 
 
 def trained(config: Config) -> None:
-    """Takes two outer steps of a configuration, and checks that they learn."""
+    """Takes an outer step of a configuration, and checks that it learns."""
     task = config.make_task()
     learner = learners.build(config, task)
     trainer = make_trainer(config, task, learner)
-    for _ in range(2):
-        before = {path: weight.numpy() for path, weight in learner.trainable.items()}
-        metrics = trainer.outer_step()
-        assert math.isfinite(metrics["loss"]) and not metrics["skipped"]
-        assert any(np.any(weight.numpy() != before[path]) for path, weight in learner.trainable.items())
+    before = {path: weight.numpy() for path, weight in learner.trainable.items()}
+    metrics = trainer.outer_step()
+    assert math.isfinite(metrics["loss"]) and not metrics["skipped"]
+    assert any(np.any(weight.numpy() != before[path]) for path, weight in learner.trainable.items())
 
 
 @pytest.mark.parametrize("network, cell", TRAINED, ids=name_of)

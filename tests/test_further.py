@@ -30,18 +30,18 @@ def test_a_finished_run_goes_on_with_more_lifetimes(bare, eager, tmp_path, monke
         there.append((run / "result.json").exists())
         return outer_step(trainer)
 
-    commands.run(*SHORT, "--episodes=3", f"--logdir={run}")
+    commands.run(*SHORT, "--episodes=1", f"--logdir={run}")
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "outer_step", watched)
-        commands.run(*SHORT, "--episodes=6", f"--logdir={run}")
-    commands.run(*SHORT, "--episodes=6", f"--logdir={whole}")
-    assert there == [False] * 3
-    found, expected = arrays(run, 6), arrays(whole, 6)
+        commands.run(*SHORT, "--episodes=3", f"--logdir={run}")
+    commands.run(*SHORT, "--episodes=3", f"--logdir={whole}")
+    assert there == [False] * 2
+    found, expected = arrays(run, 3), arrays(whole, 3)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     assert meta_test(run / "result.json") == meta_test(whole / "result.json")
-    assert json.loads((run / "config.json").read_text())["episodes"] == 6
+    assert json.loads((run / "config.json").read_text())["episodes"] == 3
 
 
 SCHEDULE, CURRICULUM = {"schedule": "cosine"}, {"curriculum": "50%:50%"}
@@ -62,17 +62,17 @@ def test_the_course_of_a_longer_run(options, said):
 
 
 def test_what_is_another_in_a_longer_run_is_said(bare, eager, tmp_path, capsys):
-    for episodes in (2, 4):
+    for episodes in (1, 2):
         commands.run(*SHORT, "--schedule=cosine", f"--episodes={episodes}", f"--logdir={tmp_path}")
     assert (
-        f"It goes on to 4 lifetimes; {RATES} are from here on those of a run of as many.\n" in capsys.readouterr().out
+        f"It goes on to 2 lifetimes; {RATES} are from here on those of a run of as many.\n" in capsys.readouterr().out
     )
-    commands.run(*SHORT, "--schedule=cosine", "--episodes=4", f"--logdir={tmp_path}")
+    commands.run(*SHORT, "--schedule=cosine", "--episodes=2", f"--logdir={tmp_path}")
     assert "It goes on to" not in capsys.readouterr().out
     events = EventAccumulator(str(tmp_path), {"tensors": 0}).Reload()
     texts = {event.step: tf.make_ndarray(event.tensor_proto).item().decode() for event in events.Tensors("run")}
-    assert texts.keys() == {0, 2}
-    assert "| `--episodes` | 2 |" in texts[0] and "| `--episodes` | 4 |" in texts[2]
+    assert texts.keys() == {0, 1}
+    assert "| `--episodes` | 1 |" in texts[0] and "| `--episodes` | 2 |" in texts[1]
 
 
 def test_a_finished_run_does_not_go_back(run_copy):

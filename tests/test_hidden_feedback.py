@@ -107,7 +107,7 @@ def test_the_saved_model_learns_as_the_library_does(tmp_path):
 
 
 @pytest.mark.slow
-def test_analyses(tmp_path):
+def test_analyses(eager, without_pictures, tmp_path):
     """Alignment, interference and update norms, the last against a loop in Python."""
     run = tiny.sine_run(**OFF)
     for name in ("alignment", "interference"):

@@ -18,12 +18,12 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_every_signal_saves(number, eager, monkeypatch, tmp_path):
+def test_every_signal_saves(number, bare, eager, monkeypatch, tmp_path):
     assert {"SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"} == {number.name for number in SIGNALS}
     outer_step, before = Trainer.outer_step, [signal.getsignal(number) for number in SIGNALS]
 
     def signalled(trainer):
-        if trainer.step == 2:
+        if trainer.step == 1:
             signal.raise_signal(number)
         return outer_step(trainer)
 
@@ -31,7 +31,7 @@ def test_every_signal_saves(number, eager, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         commands.run(*SHORT, "--checkpoint_minutes=60", f"--logdir={tmp_path}")
     assert stopped.value.code == 128 + number
-    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["ckpt-3.npz"]
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["ckpt-2.npz"]
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
@@ -45,7 +45,7 @@ def test_a_hang_up_that_is_ignored_stays_so(bare, eager, monkeypatch, tmp_path):
 
     monkeypatch.setattr(Trainer, "outer_step", signalled)
     try:
-        commands.run(*SHORT, f"--logdir={tmp_path}")
+        commands.run(*SHORT, "--episodes=2", f"--logdir={tmp_path}")
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (tmp_path / "result.json").exists()
@@ -59,14 +59,14 @@ def test_outside_of_the_main_thread_signals_are_left_alone(bare, eager, tmp_path
         seen.append([signal.getsignal(number) for number in SIGNALS])
         return outer_step(trainer)
 
-    config = flp_tf.configure(**CONFIG | {"lifetime": 2}, eval_episodes=2)
+    config = flp_tf.configure(**CONFIG | {"lifetime": 2, "episodes": 2}, eval_episodes=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "outer_step", watched)
         thread = threading.Thread(target=lambda: runs.append(flp_tf.meta_train(config, tmp_path, progress=False)))
         thread.start()
         thread.join()
-    assert seen == [handlers] * 6
-    assert runs[0].result()["episodes"] == 6
+    assert seen == [handlers] * 2
+    assert runs[0].result()["episodes"] == 2
 
 
 def test_a_task_that_cannot_draw_is_trained_all_the_same(eager, monkeypatch, tmp_path, capsys):
@@ -80,26 +80,26 @@ def test_a_task_that_cannot_draw_is_trained_all_the_same(eager, monkeypatch, tmp
 
     monkeypatch.setattr(Sine, "draw", draw)
     monkeypatch.setattr(training, "export", lambda *_: None)
-    commands.run(*SHORT, "--eval_every=2", f"--logdir={tmp_path}")
+    commands.run(*SHORT, "--episodes=3", "--eval_every=1", f"--logdir={tmp_path}")
     assert (tmp_path / "result.json").exists() and len(calls) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "flp_tf: " in line)
     assert "--task=sine cannot draw its episodes (KeyError: 'no such color')" in line
 
 
 def test_interruption_of_the_last_step_leaves_before_the_meta_test(bare, eager, monkeypatch, tmp_path):
-    outer_step = Trainer.outer_step
+    outer_step, short = Trainer.outer_step, (*SHORT, "--episodes=2")
 
     def interrupted(trainer):
-        if trainer.step == 5:
+        if trainer.step == 1:
             signal.raise_signal(signal.SIGINT)
         return outer_step(trainer)
 
     monkeypatch.setattr(Trainer, "outer_step", interrupted)
     with pytest.raises(SystemExit) as stopped:
-        commands.run(*SHORT, f"--logdir={tmp_path / 'run'}")
+        commands.run(*short, f"--logdir={tmp_path / 'run'}")
     assert stopped.value.code == 128 + signal.SIGINT
     assert not (tmp_path / "run" / "result.json").exists()
-    commands.run(*SHORT, f"--logdir={tmp_path / 'run'}")
+    commands.run(*short, f"--logdir={tmp_path / 'run'}")
     assert (tmp_path / "run" / "result.json").exists()
 
 

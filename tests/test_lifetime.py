@@ -21,8 +21,8 @@ from helpers import (
 
 from flp_tf import lifetime
 
-STEPS = 8
-SEGMENT_LENGTHS = {"1": 1, "not_dividing": 3, "whole": STEPS, "auto": lifetime.AUTO}
+STEPS = 6
+SEGMENT_LENGTHS = {"1": 1, "not_dividing": 4, "whole": STEPS, "auto": lifetime.AUTO}
 TRUNK = {"hoisted": math.inf, "per_segment": 0}
 # Every learner in one segment, and in several with a shorter last one, which differ in all
 # that the engine does; what remains to combine does not depend on the learner.
@@ -81,13 +81,13 @@ def test_checkpointed_meta_gradients_in_a_graph(name, trunk, float64, monkeypatc
     """The same inside a `tf.function`, where gradients are taken another way."""
     monkeypatch.setattr(lifetime.engine, "HOISTED_BYTES", TRUNK[trunk])
     learner, episode, expected = plain_meta_gradient(name)
-    found = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, 3), "graph")(episode)
+    found = in_mode(lambda e: meta_gradient(learner, REGRESSION, e, 4), "graph")(episode)
     assert_close(loss_and_gradients(learner, found), expected)
 
 
 # Learners in one segment, and a local one and one of second order in two: what a loop over
 # segments adds, which takes twice as long to compile, does not depend on the learner.
-COMPILED = [("flp", 4), ("gradient_second_order", 4)]
+COMPILED = [("flp", 3), ("gradient_second_order", 3)]
 COMPILED += [(name, STEPS) for name in ("feature_reuse", "dfa", "recurrent", "gradient_first_order", "oml")]
 
 
@@ -113,9 +113,9 @@ def test_plain_meta_gradients(mode, float64):
 def test_meta_batch_is_a_mean(name, float64):
     """Loss, error and meta-gradients of two lifetimes side by side, in segments, against the mean of single ones."""
     learner = build_learner(CLASSIFICATION, **METHODS[name])
-    episode = random_episode(CLASSIFICATION, steps=4)
-    together = meta_gradient(learner, CLASSIFICATION, episode, 2)
-    alone = [meta_gradient(learner, CLASSIFICATION, episode.lifetime(i), 2) for i in range(2)]
+    episode = random_episode(CLASSIFICATION, steps=2)
+    together = meta_gradient(learner, CLASSIFICATION, episode, 1)
+    alone = [meta_gradient(learner, CLASSIFICATION, episode.lifetime(i), 1) for i in range(2)]
     assert_close(together, tf.nest.map_structure(lambda *parts: np.mean(parts, 0), *alone))
     assert len({float(single.loss) for single in alone}) == 2
 
@@ -130,9 +130,9 @@ def test_one_lifetime_of_an_episode():
 def test_lifetimes_do_not_touch(name, float64):
     """Each lifetime's final fast weights against those of one alone, without a lifetime axis."""
     learner = build_learner(**METHODS[name])
-    episode = random_episode(lifetimes=3)
+    episode = random_episode(steps=4)
     together = lifetime.run(learner, episode, segment_length=3).state
-    for i in range(3):
+    for i in range(2):
         state = learner.initial_state()
         for x, y in zip(episode.support_x[:, i], episode.support_y[:, i]):
             state = learner.learn(state, learner.encode(x), y)
@@ -205,7 +205,7 @@ TRACED = [("flp", "eager"), ("flp", "xla"), ("gradient_second_order", "eager"), 
 def test_traces(name, mode, float64):
     """What a trace is given at each inner step, and how it is stacked, against a Python loop."""
     learner = build_learner(**METHODS[name])
-    episode = random_episode()
+    episode = random_episode(steps=STEPS)
 
     def trace(t, state, features, y, new_state):
         outputs = learner.predict(state, features)
@@ -231,7 +231,7 @@ def test_traces(name, mode, float64):
 
 def test_traces_keep_static_shapes():
     learner = build_learner()
-    episode = random_episode(dtype="float32")
+    episode = random_episode(steps=STEPS, dtype="float32")
 
     @tf.function(autograph=False)
     def run(episode):

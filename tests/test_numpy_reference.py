@@ -23,7 +23,7 @@ from helpers import (
 from flp_tf import lifetime
 from flp_tf.learners.flp import PRESYNAPTIC, SIGNALS
 
-STEPS = 4
+STEPS = 3
 # Flags that are also arguments of the reference.
 SETTINGS = (
     "rule",

@@ -199,7 +199,8 @@ def test_convolutional_trunk_outside_of_xla(method, trunk, float64, monkeypatch)
     monkeypatch.setattr(engine, "HOISTED_BYTES", math.inf if trunk == "apart" else 0)
     calls, from_features = [], Backprop.estimate_from_features
     monkeypatch.setattr(Backprop, "estimate_from_features", lambda *given: calls.append(1) or from_features(*given))
-    learner = build_learner(CLASSIFICATION._replace(input_shape=(7, 7, 2)), method=method, network="c3s2-6")
+    task = CLASSIFICATION._replace(input_shape=(7, 7, 2))
+    learner = build_learner(task, method=method, network="c3s2-6", num_plastic_layers=1)
     assert learner.network.convolutional_trunk
     # The segments, of two steps, matter to a trunk within them alone.
     data = episode(steps=2 if trunk == "apart" else 4, lifetimes=2)

@@ -127,8 +127,10 @@ def test_results_of_fewer_lifetimes_are_the_run_s_past_in_its_folder_alone(at_ho
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "saved_model"])
-def test_results_without_a_label_are_the_runs_own_in_its_folder_alone(name, eager, run_copy, tmp_path):
+def test_results_without_a_label_are_the_runs_own_in_its_folder_alone(name, eager, run_copy, tmp_path, monkeypatch):
     """Those of versions that wrote none."""
+    if name == "evaluation.json":
+        commands.make_bare(monkeypatch)
     target = place(name, run_copy, tmp_path, at_home=True)
     commands.run(*command(name, run_copy, target))
     if name == "saved_model":
@@ -173,13 +175,16 @@ def test_a_litert_file_carries_its_run_and_works_as_before(run_copy, tmp_path, m
     report = json.loads((target.parent / "litert.json").read_text())
     assert report["run"] == label(RunDirectory(run_copy).config())
     litert.Interpreted(target)
-    # The second time it need not be measured.
-    monkeypatch.setattr(litert, "has_interpreter", lambda: False)
-    commands.run(*arguments)
     with zipfile.ZipFile(target) as archive:
         (entry,) = archive.infolist()
-    # Cut to the model alone it is that of an older version.
-    target.write_bytes(target.read_bytes()[: entry.header_offset])
+    model = target.read_bytes()[: entry.header_offset]
+    # The second time it need be neither made nor measured.
+    monkeypatch.setattr(litert, "convert", lambda *_: model)
+    monkeypatch.setattr(litert, "has_interpreter", lambda: False)
+    commands.run(*arguments)
+    assert target.read_bytes().startswith(model) and len(target.read_bytes()) > len(model)
+    # The model alone is that of an older version.
+    target.write_bytes(model)
     assert "does not say which run it is of" in refusal(*arguments)
 
 

@@ -24,7 +24,7 @@ import measure
 
 pytestmark = pytest.mark.slow
 
-SIZES = "--num_sines=2,--lifetime=4,--batch_size=4,--query_size=4,--network=8,--curriculum=,--eval_episodes=10"
+SIZES = "--num_sines=2,--lifetime=2,--batch_size=4,--query_size=4,--network=8,--curriculum=,--eval_episodes=2"
 SMALL = f"--flags={SIZES},--nojit_compile"
 
 
@@ -133,15 +133,24 @@ def test_reproduce_tells_what_stopped_runs_are(bare, eager, tmp_path):
     assert "| 0, 1 | 5 of 6 |" in (out / "report.md").read_text()
 
 
+# The tool, whose analyses all fail.
+FAILING = """
+import subprocess, sys
+from absl import app
+sys.path.insert(0, "tools")
+import reproduce
+reproduce.start = lambda *arguments: subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+app.run(reproduce.main)
+"""
+
+
 def test_reproduce_leaves_out_a_figure_that_failed(finished_run, tmp_path):
     """What an earlier call drew is not of these runs."""
-    run = shutil.copytree(finished_run.path, tmp_path / "sine_compact_continual_flp2_seed0")
+    shutil.copytree(finished_run.path, tmp_path / "sine_compact_continual_flp2_seed0")
     stale = tmp_path / "figures" / "alignment" / "alignment.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of another day")
-    for path in run.glob("checkpoints/*.npz"):
-        path.write_bytes(b"")
-    done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--figures=alignment")
+    done = run_tool("-c", FAILING, "table1", "--notrain", f"--out={tmp_path}", "--figures=alignment")
     assert done.returncode == 0 and "alignment ended with 1" in done.stderr
     assert ".png" not in (tmp_path / "report.md").read_text() and stale.exists()
 
@@ -185,11 +194,18 @@ def test_reproduce_refuses_bad_input():
         assert message in printed and len(printed.strip().splitlines()) == 1
 
 
-def test_benchmark_measures_engines_and_a_baseline(tmp_path, capsys):
+def test_benchmark_measures_engines_and_a_baseline(monkeypatch, tmp_path, capsys):
     """Rows have the keys that are promised, and their GFLOP/s follow from their seconds.
 
     The baseline is a checkout; its engine is this library's own. `test_engine_cost.py` measures `plain_xla`.
+    Here the plain loop has no process of its own.
     """
+    in_fresh_process = benchmark.in_fresh_process
+
+    def measured(row):
+        return measure.measure(row | {"repeats": 1}) if row["engine"] == "plain" else in_fresh_process(row)
+
+    monkeypatch.setattr(benchmark, "in_fresh_process", measured)
     path = tmp_path / "rows.json"
     options = ["--match=^sine 1 40 1$", "--engines=plain,baseline", "--repeats=1"]
     with flagsaver.flagsaver():

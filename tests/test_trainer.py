@@ -140,11 +140,12 @@ def test_graphs_of_a_phase_go_with_it():
     """Also those that TensorFlow registers for the gradient of a lifetime."""
     learner = build_learner(network="5", num_plastic_layers=1)
     trainer, alive = make_trainer(learner, curriculum="2:1,3:1", episodes=3), []
-    for _ in range(3):
+    trainer.outer_step()
+    for _ in range(2):
         trainer.outer_step()
         gc.collect()
         alive.append(sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects()))
-    assert len({*alive[1:]}) == 1, alive
+    assert alive[0] == alive[1] > 0
 
 
 def test_curriculum_that_does_not_fit_the_task_is_refused():

@@ -25,12 +25,12 @@ def restored(monkeypatch):
 
 
 @pytest.mark.slow
-def test_it_ends_where_the_error_is_reached(monkeypatch):
+def test_it_ends_where_the_error_is_reached(bare, eager, monkeypatch):
     """With errors of 3, 2, 1 at lifetimes 2, 4, 6; each outer step counts, evaluations do not."""
     evaluations = (SimpleNamespace(meta_test=lambda error=error: {"mean": error}) for error in (3.0, 2.0, 1.0))
     monkeypatch.setattr(Evaluator, "__call__", lambda *_: next(evaluations))
     monkeypatch.setattr("flp_tf.runs.summaries.Summaries.evaluation", lambda *_: None)
-    found = until_error.measure(2.5, [*commands.TINY, "--eval_every=2"])
+    found = until_error.measure(2.5, [*commands.SHORT, "--eval_every=2"])
     assert found["lifetimes"] == 4 and found["error"] == 2.0 and found["best_error"] == 2.0
     assert found["seconds"] == found["seconds_in_all"] == found["curve"][1]["seconds"]
     assert 0 < found["curve"][0]["seconds"] < found["curve"][1]["seconds"]
@@ -66,17 +66,44 @@ def test_how_often_it_evaluates(tmp_path):
     assert until_error.evaluations(flagfile, []) == []
 
 
+# A checkout without TensorFlow: what `measure` watches, and one outer step.
+BASELINE = {
+    "meta/evaluation.py": """
+from types import SimpleNamespace
+class Evaluator:
+    def __call__(self, seed, episodes, split):
+        return SimpleNamespace(meta_test=lambda: {"mean": 0.25})
+""",
+    "meta/trainer.py": """
+class Trainer:
+    step = steps = episodes = 1
+    def outer_step(self):
+        return {}
+""",
+    "main.py": """
+from flp_tf.meta.evaluation import Evaluator
+from flp_tf.meta.trainer import Trainer
+Trainer().outer_step()
+Evaluator()(0, 2, "validation")
+""",
+}
+
+
 @pytest.mark.slow
 def test_table_and_json_of_a_checkout_and_a_baseline(tmp_path):
-    flagfile, rows = tmp_path / "tiny.cfg", tmp_path / "rows.json"
-    flagfile.write_text("\n".join([*commands.TINY, "--network=8"]))
-    arguments = [f"--flagfile={flagfile}", f"--baseline={commands.ROOT}", f"--json={rows}", "--eval_every=6"]
+    flagfile, rows, baseline = tmp_path / "tiny.cfg", tmp_path / "rows.json", tmp_path / "baseline"
+    flagfile.write_text("\n".join([*commands.TINY, "--network=8", "--episodes=2"]))
+    for name, content in BASELINE.items():
+        (baseline / "flp_tf" / name).parent.mkdir(parents=True, exist_ok=True)
+        (baseline / "flp_tf" / name).write_text(content)
+    arguments = [f"--flagfile={flagfile}", f"--baseline={baseline}", f"--json={rows}", "--eval_every=2"]
     done = run_tool("tools/benchmark.py", "--until_error=1e-9", *arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(rows.read_text())
-    assert [row["checkout"] for row in found] == [str(commands.ROOT)] * 2
-    assert all(row["seconds"] is None and row["seconds_in_all"] > 0 and row["lifetimes"] == 6 for row in found)
-    assert found[0]["error"] == found[1]["error"]
+    assert [row["checkout"] for row in found] == [str(commands.ROOT), str(baseline)]
+    assert all(row["seconds"] is None and row["seconds_in_all"] > 0 for row in found)
+    assert [row["lifetimes"] for row in found] == [2, 1]
+    assert found[0]["error"] != found[1]["error"] == 0.25
     assert done.stdout.count("| tiny.cfg |") == 2 and "not reached" in done.stdout
 
 
