@@ -1,6 +1,7 @@
 """Axes of figures."""
 
 import itertools
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import flp_tf
 from flp_tf.analysis import figures
 from flp_tf.analysis.result import Curve
-from flp_tf.analysis.series import Series
+from flp_tf.analysis.series import Series, in_series
 
 PLACES = {
     "few": (1, 2, 4, 10),
@@ -67,3 +68,12 @@ def test_no_marks_leave_a_figure_as_it_is():
     figures.mark(figure, [])
     (axis,) = figure.axes
     assert axis.get_xscale() == "linear" and not axis.texts
+
+
+@pytest.mark.parametrize("method", ["flp", "gradient"])
+def test_series_of_one_method_look_different(method):
+    """Runs of one method that differ in an option, of which a method with a second order has half the looks."""
+    configs = [flp_tf.configure(method=method, lifetime=10 * i) for i in range(1, 7)]
+    runs = [SimpleNamespace(config=config, path=Path(f"run{i}")) for i, config in enumerate(configs)]
+    looks = [tuple(sorted(figures.style(one).items())) for one in in_series(runs, "any")]
+    assert len({*looks}) == 6

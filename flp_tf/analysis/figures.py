@@ -47,8 +47,9 @@ LETTER, HANDLE, LEGEND_LINE = 0.066, 0.75, 0.21
 
 def style(series: Series) -> dict[str, Any]:
     """Returns the line and marker of a series, the same in every figure."""
-    config, variant = series.config, series.variant % len(FILLS)
-    method = list(METHODS).index(config.method) % len(COLORS)
+    config, (turn, variant) = series.config, divmod(series.variant, len(FILLS))
+    # A fifth variant looks like the next method rather than like the first variant.
+    method = (list(METHODS).index(config.method) + turn) % len(COLORS)
     depth = config.num_plastic_layers - 1
     color = DARKNESS[min(depth, len(DARKNESS) - 1)] * np.array(colors.to_rgb(COLORS[method]))
     color = SHADES[variant] * color + 1 - SHADES[variant]

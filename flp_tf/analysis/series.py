@@ -139,13 +139,17 @@ def _qualifier(run: Run, namesakes: Sequence[Run], ignoring: Collection[str]) ->
 
 
 def _variants(runs: Sequence[Run]) -> list[int]:
-    """Returns numbers that tell runs of one method and number of plastic layers apart; odd for first order."""
+    """Returns numbers that tell runs of one method and number of plastic layers apart.
+
+    Of a method with a second order they are even, and odd for the first order.
+    """
     taken: set[tuple[str, int, int]] = set()
     variants = []
     for run in runs:
-        variant = int(_second_order(run.config) is False)
+        second_order = _second_order(run.config)
+        variant = int(second_order is False)
         while (run.config.method, run.config.num_plastic_layers, variant) in taken:
-            variant += 2
+            variant += 1 if second_order is None else 2
         taken.add((run.config.method, run.config.num_plastic_layers, variant))
         variants.append(variant)
     return variants
