@@ -137,7 +137,19 @@ def test_special_rates():
     assert rates["sine_paper", "continual", "gradient3"] == (1e-4, 1e-3)
     # The rates of OML's plasticity are fixed.
     assert rates["sine_paper", "iid", "oml3"] == (1e-4, None) and rates["sine_compact", "iid", "oml3"] == (6e-3, None)
-    assert rates["sine_paper", "iid", "flp2"] == (5e-4, 1e-3)
+    assert rates["sine_paper", "iid", "flp2"] == (3e-3, 1e-3)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rates_of_adam_go_with_adam(order):
+    """Cells of the paper's network that were not tried with Muon have all of the outer loop of Adam."""
+    of_adam = {}
+    for network, cell in CELLS:
+        if (network, cell.order) == ("sine_paper", order):
+            config = config_of(*cell.flags(network))
+            of_adam[cell.name] = config.slow_optimizer == "adam"
+            assert of_adam[cell.name] == (config.slow_rate < 1e-3) == (config.episodes == 8800)
+    assert {name for name, adam in of_adam.items() if adam} == {"flp3", "gradient3", "gradient3_first_order", "oml3"}
 
 
 def trained(config: Config) -> None:

@@ -60,7 +60,7 @@ PAPER: Recipe = {
 }
 
 # What reaches the paper's errors soonest (docs/outer_loop.md): short lifetimes at first, Muon
-# for the slow weights, rates that fall to 0, clipped meta-gradients, compact networks.
+# for the slow weights, rates that fall to a hundredth, clipped meta-gradients, compact networks.
 FAST: Recipe = {
     Task: {
         **PAPER[Task],
