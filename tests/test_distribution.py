@@ -111,12 +111,14 @@ def test_two_devices_and_then_two_workers_learn_what_one_process_learns(single, 
     devices = subprocess.Popen([sys.executable, "-c", MIRRORED, *flags], cwd=ROOT, stderr=subprocess.PIPE)
     said = devices.communicate(timeout=180)[1].decode()
     assert devices.returncode == 0 and (logdir / "result.json").exists(), said[-3000:]
-    outputs, pair = [], _start_pair(logdir)
+    outputs, pair = [], _start_pair(logdir, "--checkpoint_minutes=0")
     for process in pair:
         outputs.append(process.communicate(timeout=180)[0].decode())
         assert process.returncode == 0, outputs[-1][-3000:]
     assert f"Continuing {logdir} after 30 lifetimes." in outputs[0]
     _assert_same_variables(logdir, single)
+    # They save on the way, too.
+    assert {path.stem for path in (logdir / "checkpoints").iterdir()} == {"ckpt-28", "ckpt-29", "ckpt-30"}
     writers = {int(path.name.split(".")[-3]) for path in logdir.glob("events.out.*")}
     assert writers == {devices.pid, pair[0].pid}, "only the chief writes events"
     mine, theirs = (commands.meta_test(d / "result.json")["mean"] for d in (logdir, single))

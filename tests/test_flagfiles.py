@@ -47,7 +47,7 @@ SMALL = {
     ],
     "mini_imagenet": ["--ways=2", "--shots=1", "--query_size=1"],
 }
-# Two outer steps, of which one is taken; a plain loop is the quickest of few inner steps.
+# One outer step of a few; a plain loop is the quickest of few inner steps.
 FEW = ("--episodes=4", "--segment_length=-1")
 
 
@@ -160,7 +160,9 @@ def trained(config: Config) -> None:
     before = {path: weight.numpy() for path, weight in learner.trainable.items()}
     metrics = trainer.outer_step()
     assert math.isfinite(metrics["loss"]) and not metrics["skipped"]
-    assert any(np.any(weight.numpy() != before[path]) for path, weight in learner.trainable.items())
+    after = {path: weight.numpy() for path, weight in learner.trainable.items()}
+    assert any(np.any(after[path] != before[path]) for path in before)
+    assert all(np.all(np.isfinite(weight)) for weight in after.values())
 
 
 @pytest.mark.parametrize("network, cell", TRAINED, ids=name_of)

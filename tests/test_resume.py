@@ -95,6 +95,7 @@ def stop(process) -> tuple[str, str]:
 
 
 LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=80", "--eval_every=10", "--log_every=1")
+LONG += ("--curriculum=2:40", "--schedule=cosine", "--clip_norm=0.5")
 
 
 def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tmp_path):

@@ -3,7 +3,11 @@
 import csv
 import importlib.util
 import json
+import os
+import signal
+import subprocess
 import sys
+import threading
 from collections import Counter
 
 import commands
@@ -134,6 +138,43 @@ def test_an_interrupted_trial_goes_on_and_one_in_work_is_left_alone(search_of, t
         assert other.number == 1
     with made.next_trial() as again, made.next_trial() as second, made.next_trial() as third:
         assert again.number == 0 and again.params == begun.params and second.number == 1 and third is None
+
+
+@needs_optuna
+def test_a_stopped_search_says_so(search_of, monkeypatch, capsys):
+    import search
+
+    from flp_tf.runs.interruption import Interrupted
+
+    search_of("--trials=1")
+    monkeypatch.setattr("flp_tf.runs.training.train", lambda *_, **__: (_ for _ in ()).throw(Interrupted(15, 3)))
+    with pytest.raises(SystemExit) as left:
+        search.main(["search", SPACE])
+    assert left.value.code == search.INTERRUPTED
+    assert "search: stopped; the same command goes on" in capsys.readouterr().err
+
+
+@needs_optuna
+def test_a_signal_ends_the_workers(search_of, tmp_path, monkeypatch):
+    """In the place of each worker is a process that leaves as an interrupted one does."""
+    import search
+
+    search_of("--jobs=2")
+    start, workers = subprocess.Popen, []
+
+    def stub(_):
+        worker = start(
+            ["sh", "-c", f"trap 'kill $!; exit {search.INTERRUPTED}' TERM; sleep 60 & echo; wait"], stdout=-1
+        )
+        worker.stdout.readline()  # By now it has its trap.
+        workers.append(worker)
+        if len(workers) == 2:
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        return worker
+
+    monkeypatch.setattr(search.subprocess, "Popen", stub)
+    assert search.spread(SPACE, tmp_path) is False
+    assert [worker.poll() for worker in workers] == [search.INTERRUPTED] * 2
 
 
 @needs_optuna

@@ -274,12 +274,13 @@ def spread(name: str, out: Path) -> bool:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     told = [FLAGS[flag].serialize() for flag in OF_WORKER]
     command = [sys.executable, __file__, name, *filter(None, told), f"--out={out}", "--worker"]
-    workers = [subprocess.Popen(command) for _ in range(FLAGS.jobs)]
-    for job, worker in enumerate(workers):
-        if share := cores[job :: FLAGS.jobs]:  # Long before TensorFlow counts them.
-            os.sched_setaffinity(worker.pid, share)
+    workers: list[subprocess.Popen] = []
     # A signal reaches them, too: they save and leave.
     with contextlib.suppress(KeyboardInterrupt), ended_together(workers):
+        for job in range(FLAGS.jobs):
+            workers.append(subprocess.Popen(command))
+            if share := cores[job :: FLAGS.jobs]:  # Long before TensorFlow counts them.
+                os.sched_setaffinity(workers[-1].pid, share)
         for worker in workers:
             worker.wait()
     statuses = [worker.wait() for worker in workers]
