@@ -170,7 +170,8 @@ class Search:
 
     def flags(self) -> list[str]:
         """Returns the flags that all trials have, of the flagfile and `--flags`, as far as the method has them."""
-        return [f"--{flag}={text(getattr(self.base, flag))}" for flag in self.given if hasattr(self.base, flag)]
+        values = self.base.to_dict()
+        return [f"--{flag}={text(values[flag])}" for flag in self.given if flag in values]
 
     def folder(self, number: int) -> Path:
         """Returns the folder of a trial, and makes it."""
