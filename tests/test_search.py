@@ -244,6 +244,17 @@ def test_flags_that_are_given_are_not_searched(search_of):
             search_of(f"{SMALL},{flag}")
 
 
+@needs_optuna
+def test_flags_of_all_trials_read_again(search_of):
+    """Also a list, such as the alphabets of flags/omniglot_compact.cfg."""
+    made = search_of("--trials=1")
+    made.base, line = base_of("omniglot_compact_continual_flp2", "--omniglot_archives=DIR")
+    made.given = line.given
+    again = read(made.flags())
+    assert made.base.meta_test_alphabets == ("Korean", "Tagalog")
+    assert not resolve(again.given).differences(made.base, exactly=True)
+
+
 def test_a_flagfile_outside_of_the_ranges_is_refused():
     base, _ = base_of(SPACE, "--slow_rate=0.5")
     with pytest.raises(trials.InputError, match="slow_rate is 0.5 in the flagfile; the search has 0.0001 to 0.01"):

@@ -170,8 +170,7 @@ class Search:
 
     def flags(self) -> list[str]:
         """Returns the flags that all trials have, of the flagfile and `--flags`, as far as the method has them."""
-        values = self.base.to_dict()
-        return [f"--{flag}={text(values[flag])}" for flag in self.given if flag in values]
+        return [f"--{flag}={text(getattr(self.base, flag))}" for flag in self.given if hasattr(self.base, flag)]
 
     def folder(self, number: int) -> Path:
         """Returns the folder of a trial, and makes it."""
