@@ -10,11 +10,10 @@ from typing import NamedTuple
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Much of the time of a compilation by XLA goes into making the compiled code quick, which is no code of
 # ours. `XLA_FLAGS= tools/test` compiles as a user does.
-QUICK_COMPILATION = (
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_llvm_disable_expensive_passes=true --xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters",
 )
-os.environ.setdefault("XLA_FLAGS", " ".join(QUICK_COMPILATION))
 
 import commands
 import helpers
