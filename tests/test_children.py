@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(commands.ROOT / "tools"))
 
+import children
 from children import SIGNALS, Ended, ended_together
 
 
@@ -33,3 +34,13 @@ def test_an_ignored_signal_stays_ignored():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_jobs_share_out_the_cores(monkeypatch):
+    """Each core goes to one job; jobs beyond the number of cores have all of them."""
+    monkeypatch.setattr(children.os, "sched_getaffinity", lambda _: {5, 1, 2}, raising=False)
+    assert children.core_shares(1) == [[1, 2, 5]]
+    assert children.core_shares(2) == [[1, 5], [2]]
+    assert children.core_shares(4) == [[1], [2], [5], [1, 2, 5]]
+    monkeypatch.delattr(children.os, "sched_getaffinity")
+    assert children.core_shares(2) == [[], []], "a system that cannot pin"

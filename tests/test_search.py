@@ -23,6 +23,7 @@ from flp_tf.runs.locks import locked
 sys.path.insert(0, str(commands.ROOT / "tools"))
 
 import spaces
+import study
 import trials
 from experiments import METHODS
 
@@ -86,7 +87,7 @@ def search_of(tmp_path):
     def make(*arguments):
         search.FLAGS.unparse_flags()
         search.FLAGS(["search", SPACE, SMALL, "--cost=160", "--lifetimes=2", f"--out={tmp_path}", *arguments])
-        return search.Search(SPACE, tmp_path)
+        return search.searched(SPACE, tmp_path)
 
     return make
 
@@ -180,8 +181,6 @@ def test_a_signal_ends_the_workers(search_of, tmp_path, monkeypatch):
 @needs_optuna
 def test_only_some_flags_are_searched(search_of):
     """The others stay as they are in the flagfile, also the phases of the curriculum and the warm-up."""
-    import search
-
     made = search_of("--only=slow_rate,plasticity_scale")
     assert made.ranges.keys() == {"slow_rate", "plasticity_scale"}
     base, _ = base_of(SPACE, "--curriculum=100:2000,200:800", "--episodes=4000", "--warmup_steps=400")
@@ -193,7 +192,7 @@ def test_only_some_flags_are_searched(search_of):
         "warmup_steps": 200,
         "eval_every": 100,
     }
-    with pytest.raises(search.InputError, match="--only=rate: rate is not searched; legal are slow_optimizer, "):
+    with pytest.raises(study.InputError, match="--only=rate: rate is not searched; legal are slow_optimizer, "):
         search_of("--only=rate")
 
 
@@ -215,32 +214,30 @@ def test_hopeless_and_diverged_trials(what, search_of, tmp_path, monkeypatch):
     search.work(made)
     search.report(made)
     (row,), (trial,) = table_of(tmp_path), made.study.get_trials()
-    assert row["status"] == what and float(row["value"]) == search.DIVERGED
-    assert trial.intermediate_values == {10: search.DIVERGED}
+    assert row["status"] == what and float(row["value"]) == study.DIVERGED
+    assert trial.intermediate_values == {10: study.DIVERGED}
     assert trial.state.name == ("PRUNED" if what == "hopeless" else "COMPLETE")
     assert not (tmp_path / "best.cfg").exists()
 
 
 @needs_optuna
 def test_another_search_in_the_folder_is_refused(search_of):
-    import search
 
     search_of("--trials=1")
     for flag, before in (("--cost=200", "cost, 160"), ("--lifetimes=3", "lifetimes, 2")):
-        with pytest.raises(search.InputError, match=f"--out=.* holds a search with other {before}"):
+        with pytest.raises(study.InputError, match=f"--out=.* holds a search with other {before}"):
             search_of(flag)
 
 
 @needs_optuna
 def test_flags_that_are_given_are_not_searched(search_of):
-    import search
 
     assert not {"curriculum", "schedule"} & search_of("--trials=1").ranges.keys()
-    with pytest.raises(search.InputError, match="--only=schedule: schedule is fixed by --flags"):
+    with pytest.raises(study.InputError, match="--only=schedule: schedule is fixed by --flags"):
         search_of("--only=schedule")
     for flag in ("--episodes=3", "--warmup_steps=3", "--eval_every=3"):
         name = flag.partition("=")[0]
-        with pytest.raises(search.InputError, match=f"--flags: {name} follows from --cost"):
+        with pytest.raises(study.InputError, match=f"--flags: {name} follows from --cost"):
             search_of(f"{SMALL},{flag}")
 
 
@@ -264,7 +261,6 @@ def test_a_flagfile_outside_of_the_ranges_is_refused():
 @needs_optuna
 @pytest.mark.parametrize("damage", ["cut", "garbage", "folder"])
 def test_a_damaged_journal_is_named(damage, search_of, tmp_path):
-    import search
 
     search_of("--trials=1")
     journal = tmp_path / "journal.log"
@@ -274,7 +270,7 @@ def test_a_damaged_journal_is_named(damage, search_of, tmp_path):
         journal.mkdir()
     else:
         journal.write_bytes(content[:-15] + content if damage == "cut" else b"garbage\n" + content)
-    with pytest.raises(search.InputError, match=f"--out={tmp_path}: {journal} cannot be read"):
+    with pytest.raises(study.InputError, match=f"--out={tmp_path}: {journal} cannot be read"):
         search_of("--trials=1")
 
 

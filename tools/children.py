@@ -1,6 +1,7 @@
-"""Processes that a tool starts: a signal that ends the tool ends them, too."""
+"""Processes that a tool starts: each has its share of the cores, and a signal that ends the tool ends them, too."""
 
 import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,22 @@ class Ended(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__(number)
         self.status = 128 + number
+
+
+def core_shares(jobs: int) -> list[list[int]]:
+    """Returns the cores of each of `jobs` processes that run side by side.
+
+    Where there are more processes than cores, those beyond have all of them. Where the system cannot
+    pin a process, the shares are empty.
+    """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return [cores[job::jobs] or cores for job in range(jobs)]
+
+
+def pin(process: subprocess.Popen, cores: list[int]) -> None:
+    """Keeps a process on its cores, if it has a share; to be called before TensorFlow counts them, at the start."""
+    if cores:
+        os.sched_setaffinity(process.pid, cores)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from absl import app, flags
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from children import ended_together  # noqa: E402
+from children import core_shares, ended_together, pin  # noqa: E402
 from experiments import TABLES, Cell, Table  # noqa: E402
 from report import FILES, write_report  # noqa: E402
 
@@ -112,8 +112,7 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
     try:
         with log.open("a") if FLAGS.jobs > 1 else contextlib.nullcontext() as output:
             process = start(*arguments, output=output)
-            if cores:  # Long before TensorFlow counts them.
-                os.sched_setaffinity(process.pid, cores)
+            pin(process, cores)
             try:
                 process.wait(timeout=60 * float(FLAGS.budget[:-1]) if FLAGS.budget.endswith("m") else None)
             except subprocess.TimeoutExpired:
@@ -141,11 +140,9 @@ def in_use(logdir: Path) -> bool:
 def train_missing(table: Table, out: Path) -> None:
     """Trains all runs that are not finished, `--jobs` at a time."""
     out.mkdir(parents=True, exist_ok=True)
-    # Not every system can pin a process; runs then share all cores.
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     shares = queue.Queue()
-    for job in range(FLAGS.jobs):
-        shares.put(cores[job :: FLAGS.jobs] or cores)
+    for share in core_shares(FLAGS.jobs):
+        shares.put(share)
     budget = [f"--episodes={FLAGS.budget}"] if FLAGS.budget.isdigit() else []
     with concurrent.futures.ThreadPoolExecutor(FLAGS.jobs) as pool:
         training = []
