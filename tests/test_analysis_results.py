@@ -161,6 +161,17 @@ def test_labels():
             ({}, {"rule": "hebb", "network": "5-7", "episodes": 9, "seed": 4}),
             ["FLP (2), run 0", "FLP (2), run 1"],
         ),
+        # What most are is not said; nor are options that follow from a component.
+        (
+            ({}, {"rule": "polynomial"}, {"feedback": "cascade"}, {"episodes": 9, "rule": "hebb"}, {"batch_size": 5}),
+            [
+                "FLP (2)",
+                "FLP (2), rule=polynomial",
+                "FLP (2), feedback=cascade",
+                "FLP (2), rule=hebb, episodes=9",
+                "FLP (2), batch_size=5",
+            ],
+        ),
     ],
 )
 def test_labels_tell_runs_apart(flags, expected):

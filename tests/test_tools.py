@@ -1,5 +1,6 @@
 """The tools run from end to end on a small budget, and report what was measured."""
 
+import csv
 import json
 import math
 import re
@@ -158,15 +159,23 @@ def test_reproduce_leaves_out_a_figure_that_failed(finished_run, tmp_path):
 def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_path):
     """Those that the tool reads and writes itself, and those of an analysis; of an evaluation, see above.
 
-    Drawn is the first seed that has a checkpoint.
+    Drawn is the first seed that has a checkpoint, in a comparison every seed.
     """
     run = shutil.copytree(finished_run.path, tmp_path / "runs/table1/sine_compact_continual_flp2_seed0")
+    other = shutil.copytree(run, run.with_name("sine_compact_continual_flp2_seed3"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"seed": 3}))
     before = set(commands.ROOT.glob("runs/*"))
-    arguments = ["--notrain", "--figures=update_norms", "--seeds=3,0", "--flags=--eval_episodes=2"]
+    figures = "--figures=update_norms,comparison_continual"
+    arguments = ["--notrain", figures, "--seeds=7,3,0", "--flags=--eval_episodes=2"]
     done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figure = "figures/update_norms/update_norms.png"
     assert figure in (run.parent / "report.html").read_text() and (run.parent / figure).stat().st_size
+    (row,) = csv.DictReader((run.parent / "figures/comparison_continual/comparison.csv").open())
+    mean, between = (f"{float(row[name]):.3g}" for name in ("mean", "standard_error_over_networks"))
+    assert row["networks"] == "2"
+    assert f"| FLP (2) | 2 | 0 | {mean} ({float(between):.1g}) |  |  |" in (run.parent / "report.md").read_text()
     assert set(commands.ROOT.glob("runs/*")) == before
 
 

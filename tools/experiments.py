@@ -1,5 +1,6 @@
 """The cells of the paper's tables: the flags of each, and what the paper reports."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,20 @@ class Cell(NamedTuple):
         return next(path for name in names if (path := FLAGS / f"{name}.cfg").exists())
 
 
+class Figure(NamedTuple):
+    """A figure of a report.
+
+    Attributes:
+        analysis: its name.
+        cells: method and order of the runs that it compares.
+        every_seed: whether it shows the networks of all seeds, not of one.
+    """
+
+    analysis: str
+    cells: list[tuple[str, str]]
+    every_seed: bool = False
+
+
 class Table(NamedTuple):
     """A table of the paper.
 
@@ -64,19 +79,32 @@ class Table(NamedTuple):
         networks: flagfiles (without `.cfg`) by `--network`.
         unit: of the errors.
         cells: row by row.
-        figures: analyses by name and order of the runs that they compare.
+        figures: by the name of their folder.
     """
 
     title: str
     networks: dict[str, str]
     unit: str
     cells: list[Cell]
-    figures: dict[str, list[tuple[str, str]]]
+    figures: dict[str, Figure]
 
 
 def _rows(rows: list[tuple[str, ...]]) -> list[Cell]:
     """Returns a cell for each order, from rows `(name, label, paper's i.i.d., paper's continual)`."""
     return [Cell(name, label, order, paper) for name, label, *pair in rows for order, paper in zip(ORDERS, pair)]
+
+
+def _figures(**cells: list[tuple[str, str]]) -> dict[str, Figure]:
+    """Returns a figure for each analysis, of one network per method."""
+    return {analysis: Figure(analysis, of_analysis) for analysis, of_analysis in cells.items()}
+
+
+def _comparisons(orders: Iterable[str], *names: str) -> dict[str, Figure]:
+    """Returns a comparison of all networks in each order with those of the first method."""
+    return {
+        f"comparison_{order}": Figure("comparison", [(name, order) for name in names], every_seed=True)
+        for order in orders
+    }
 
 
 TABLE1 = Table(
@@ -96,17 +124,22 @@ TABLE1 = Table(
             ("dfa2", "DFA (2)", "", ""),
         ]
     ),
-    figures={
-        "readout": [("feature_reuse", "continual"), ("flp2", "continual"), ("flp3", "continual")],
-        "adaptability": [("feature_reuse", "continual"), ("flp2", "continual")],
-        "interference": [("flp2", "continual"), ("gradient3", "continual"), ("gradient3_first_order", "continual")],
-        "alignment": [("flp2", "continual"), ("flp3", "continual")],
-        "update_norms": [("flp2", "continual"), ("gradient3", "continual")],
-        "learning_curves": [
+    figures=_figures(
+        readout=[("feature_reuse", "continual"), ("flp2", "continual"), ("flp3", "continual")],
+        adaptability=[("feature_reuse", "continual"), ("flp2", "continual")],
+        interference=[("flp2", "continual"), ("gradient3", "continual"), ("gradient3_first_order", "continual")],
+        alignment=[("flp2", "continual"), ("flp3", "continual")],
+        update_norms=[("flp2", "continual"), ("gradient3", "continual")],
+        learning_curves=[
             (name, "continual")
             for name in ("feature_reuse", "flp2", "flp3", "gradient3", "gradient3_first_order", "oml3", "dfa2")
         ],
-    },
+    )
+    | _comparisons(
+        ORDERS,
+        *("flp2", "flp2_linear", "feature_reuse", "feature_reuse_linear", "flp3"),
+        *("gradient3", "gradient3_first_order", "oml3", "dfa2"),
+    ),
 )
 
 TABLE2 = Table(
@@ -123,13 +156,14 @@ TABLE2 = Table(
             ("dfa2", "DFA (2)", "", ""),
         ]
     ),
-    figures={
-        "learning_curves": [
+    figures=_figures(
+        learning_curves=[
             (name, "continual")
             for name in ("feature_reuse", "flp2", "gradient2", "gradient2_first_order", "oml2", "dfa2")
         ],
-        "update_norms": [("flp2", "continual"), ("gradient2", "continual")],
-    },
+        update_norms=[("flp2", "continual"), ("gradient2", "continual")],
+    )
+    | _comparisons(ORDERS, "flp2", "feature_reuse", "gradient2", "gradient2_first_order", "oml2", "dfa2"),
 )
 
 TABLE2_MINI_IMAGENET = Table(
@@ -145,7 +179,8 @@ TABLE2_MINI_IMAGENET = Table(
             ("oml2", "OML (2)", "52.0", ""),
         ]
     ),
-    figures={"learning_curves": [(name, "iid") for name in ("feature_reuse", "flp2", "gradient2", "oml2")]},
+    figures=_figures(learning_curves=[(name, "iid") for name in ("feature_reuse", "flp2", "gradient2", "oml2")])
+    | _comparisons(ORDERS, "flp2", "feature_reuse", "gradient2", "gradient2_first_order", "oml2"),
 )
 
 TABLES = {"table1": TABLE1, "table2": TABLE2, "table2_mini_imagenet": TABLE2_MINI_IMAGENET}

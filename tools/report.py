@@ -1,5 +1,6 @@
 """Writes a report: the table beside the paper's, and the figures."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path
     for picture in pictures:
         name = picture.parent.name
         lines += ["", f"## {name.replace('_', ' ').capitalize()}", "", f"![{name}]({picture.relative_to(out)})"]
+        if picture.name == "comparison.png":
+            lines += ["", *_comparison(picture.with_suffix(".csv"))]
     text = "\n".join(lines) + "\n"
     report, page, rows_file = (out / name for name in FILES)
     report.write_text(text)
@@ -72,6 +75,33 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
         )
     notes = (
         "With one seed the standard error is over lifetimes, with more over networks, as in the paper. "
-        "Figures show one network of each method: the first seed's that has a checkpoint."
+        "Comparisons show the networks of all seeds, other figures one of each method: the first seed's that has a "
+        "checkpoint."
     )
     return [*lines, "", notes]
+
+
+def _comparison(path: Path) -> list[str]:
+    """Returns the Markdown lines of a comparison's CSV file, none if there is no such file."""
+    if not path.exists():
+        return []
+    lines = [
+        "| method | networks | failed | error (std. error over networks) | ratio to the first (95 %) | verdict |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            error = " ".join(
+                filter(None, (_short(row["mean"]), _short(row["standard_error_over_networks"], "({:.1g})")))
+            )
+            between = f" ({_short(row['ratio_low'])} to {_short(row['ratio_high'])})" if row["ratio_low"] else ""
+            ratio = _short(row["ratio"]) + between
+            lines.append(
+                f"| {row['method']} | {row['networks']} | {row['failed']} | {error} | {ratio} | {row['verdict']} |"
+            )
+    return lines
+
+
+def _short(cell: str, form: str = "{:.3g}") -> str:
+    """Returns a number of a CSV file in few digits, nothing for an empty cell."""
+    return form.format(float(cell)) if cell else ""

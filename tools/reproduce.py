@@ -56,7 +56,7 @@ flags.DEFINE_string(
 flags.DEFINE_bool("train", True, "Train what is missing; with --notrain, report what is there.")
 flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume they count as they stand.")
 flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE in the working directory by default.")
-flags.DEFINE_list("figures", [], "Analyses to draw, or none; all of the table's by default.")
+flags.DEFINE_list("figures", [], "Figures to draw, or none; all of the table's by default.")
 flags.DEFINE_integer("adaptability_episodes", 4000, "Lifetimes for which adaptability goes on.", lower_bound=1)
 flags.DEFINE_integer("jobs", 1, "Runs to train at a time, each on its share of the cores.", lower_bound=1)
 flags.DEFINE_list("flags", [], "Further flags for every run, such as --lifetime=40,--eval_episodes=4.")
@@ -222,19 +222,20 @@ def collect(table: Table, out: Path) -> list[dict]:
 def analyse(table: Table, out: Path) -> list[Path]:
     """Makes the figures whose runs have checkpoints; returns all pictures there are but those that failed."""
     pictures = []
-    for analysis, wanted in table.figures.items():
-        logdirs = [logdir for name, order in wanted if (logdir := drawable(table, out, name, order))]
-        target = out / "figures" / analysis
-        asked = not FLAGS.figures or analysis in FLAGS.figures
-        if not (logdirs and asked) or draw(analysis, logdirs, target):
+    for folder, figure in table.figures.items():
+        logdirs = [logdir for cell in figure.cells for logdir in drawable(table, out, *cell, figure.every_seed)]
+        target = out / "figures" / folder
+        asked = not FLAGS.figures or folder in FLAGS.figures
+        if not (logdirs and asked) or draw(figure.analysis, logdirs, target):
             pictures += sorted(target.glob("*.png"))
     return pictures
 
 
-def drawable(table: Table, out: Path, name: str, order: str) -> Path | None:
-    """Returns the run of a cell whose network a figure shows: that of the first seed with a checkpoint."""
+def drawable(table: Table, out: Path, name: str, order: str, every_seed: bool) -> list[Path]:
+    """Returns the runs of a cell that a figure shows: those with a checkpoint, or the first seed's of them."""
     logdirs = [run_directory(table, out, order, name, int(seed)) for seed in FLAGS.seeds]
-    return next((logdir for logdir in logdirs if (logdir / "checkpoints").exists()), None)
+    found = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
+    return found if every_seed else found[:1]
 
 
 def draw(analysis: str, logdirs: list[Path], target: Path) -> bool:

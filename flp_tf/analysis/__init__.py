@@ -6,6 +6,7 @@ See `flp_tf.analysis.base` for the contract. Importing this package registers al
 from flp_tf.analysis import (
     adaptability,
     alignment,
+    comparison,
     history,
     interference,
     learning_curves,
@@ -24,6 +25,7 @@ __all__ = [
     "Result",
     "adaptability",
     "alignment",
+    "comparison",
     "history",
     "interference",
     "learning_curves",

@@ -186,7 +186,8 @@ def _grid(
         first = next(filter(Axes.get_visible, axes[row]))
         first.set_ylabel(textwrap.fill(f"{quantity} ({unit})" if unit else quantity, WORDS))
         first.tick_params(labelleft=True)
-        _scale(first, of_row)
+        scale = scale_of(np.concatenate([curve.mean() for curve in of_row]))
+        first.set(**{f"y{name}": value for name, value in scale.items()})
     for column, panel in zip(axes.T, panels):
         if len(panels) > 1:
             next(filter(Axes.get_visible, column)).set_title(panel, fontsize=10)
@@ -237,14 +238,16 @@ def _bars(axis: Axes, curve: Curve, place: int) -> None:
     axis.errorbar(curve.x, curve.mean(), curve.standard_error(), label=curve.series.label, capsize=3, **look)
 
 
-def _scale(axis: Axes, curves: Sequence[Curve]) -> None:
-    """Makes the axis logarithmic where that serves, and start at zero where it does not."""
-    means = np.concatenate([curve.mean() for curve in curves])
-    means = means[np.isfinite(means)]
-    if len(means) and np.min(means) > 0 and np.max(means) / np.min(means) > LOGARITHMIC:
-        axis.set_yscale("log")
-    elif len(means) and np.min(means) >= 0:
-        axis.set_ylim(bottom=0)
+def scale_of(values: np.ndarray) -> dict[str, Any]:
+    """Returns the properties of an axis that values need: logarithmic where that serves, else from zero.
+
+    Args:
+        values: `[any number]`; those that are not finite do not count.
+    """
+    finite = values[np.isfinite(values)]
+    if len(finite) and np.min(finite) > 0 and np.max(finite) / np.min(finite) > LOGARITHMIC:
+        return {"scale": "log"}
+    return {"lim": (0, None)} if len(finite) and np.min(finite) >= 0 else {}
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:

@@ -105,11 +105,32 @@ def save(
         InputError: if the folder cannot be written, or holds files of these names that are others'.
     """
     runs = runs or [run for curve in curves for run in curve.series.runs]
-    check_output(analysis, output, runs)
     columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, counted]
-    rows = [dict(zip(columns, row)) for curve in curves for row in _rows(curve)]
+    return write(analysis, output, runs, figure, [dict(zip(columns, row)) for curve in curves for row in _rows(curve)])
+
+
+def write(
+    analysis: str,
+    output: Path,
+    runs: Sequence[Run],
+    figure: matplotlib.figure.Figure,
+    rows: list[dict[str, Any]],
+) -> Result:
+    """Writes a figure, and a table of any columns, as `save` does.
+
+    Args:
+        analysis: its name.
+        output: the folder.
+        runs: what the analysis is of.
+        figure: the picture.
+        rows: of the CSV, one or more of the same columns.
+
+    Raises:
+        InputError: see `save`.
+    """
+    check_output(analysis, output, runs)
     png = _png(figure, runs)
-    contents = dict(zip(_paths(analysis, output), (png, _csv(columns, rows), _events(analysis, png))))
+    contents = dict(zip(_paths(analysis, output), (png, _csv(rows), _events(analysis, png))))
     for path, content in contents.items():
         with whole(path) as file:
             file.write(content)
@@ -155,9 +176,9 @@ def _png(figure: matplotlib.figure.Figure, runs: Sequence[Run]) -> bytes:
     return file.getvalue()
 
 
-def _csv(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
+def _csv(rows: list[dict[str, Any]]) -> bytes:
     file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, columns)
+    writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue().encode()

@@ -1,5 +1,6 @@
 """The networks that an analysis compares, and the lifetimes in which it measures them."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Sequence
@@ -128,14 +129,17 @@ def _labels(runs: Sequence[Run], ignoring: Collection[str]) -> list[str]:
 
 
 def _qualifier(run: Run, namesakes: Sequence[Run], ignoring: Collection[str]) -> str:
-    """Returns what tells a run from others of its name, nothing if there are none."""
-    identities = [identity(namesake.config, ignoring) for namesake in namesakes]
-    flags = dict.fromkeys(flag for found in identities for flag in found)
-    different = [flag for flag in flags if len({found.get(flag) for found in identities}) > 1]
-    if len(different) > MOST_QUALIFIERS:
-        return f", {run.path.name}"
-    own = identity(run.config)
-    return "".join(f", {flag}={own[flag]}" for flag in different if flag in own)
+    """Returns what tells a run from others of its name: the options in which it is not as most of them are."""
+    identities, own = [identity(namesake.config, ignoring) for namesake in namesakes], identity(run.config)
+    named = []
+    for flag in dict.fromkeys(flag for found in identities for flag in found):
+        values = [found.get(flag) for found in identities]
+        usual, count = collections.Counter(values).most_common(1)[0]
+        # Options that all those share who have them follow from a component, which is named.
+        follows = None in values and len(set(values)) == 2
+        if flag in own and not follows and not (own[flag] == usual and 2 * count > len(values)):
+            named.append(f", {flag}={own[flag]}")
+    return f", {run.path.name}" if len(named) > MOST_QUALIFIERS else "".join(named)
 
 
 def _variants(runs: Sequence[Run]) -> list[int]:
