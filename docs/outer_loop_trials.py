@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from flp_tf import lifetime
+from flp_tf.errors import InputError
 from flp_tf.meta.estimators import ESTIMATORS
 from flp_tf.meta.estimators.backprop import Backprop
 from flp_tf.meta.estimators.base import Estimate, query_loss, weights_of
@@ -11,21 +12,46 @@ from flp_tf.tasks.base import Episode
 from flp_tf.tasks.sine import Sine
 
 
+def check_continual(task: Sine) -> None:
+    """Raises InputError unless sine comes after sine."""
+    if not task.continual:
+        raise InputError("--nocontinual: the sines of a part of a lifetime are known in continual order alone")
+
+
 @TASKS.register("growing_sines")
 class GrowingSines(Sine):
-    """Sines of which a shorter lifetime has the first alone, with as many steps each; for `--curriculum`."""
+    """Continual sines of which a shorter lifetime has the first alone, with as many steps each; for `--curriculum`.
+
+    Raises:
+        InputError: if the order is not continual.
+    """
 
     whole: Sine | None = None
 
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        check_continual(self)
+
     def with_lifetime(self, steps: int) -> "GrowingSines":
-        """Returns the first `steps` steps of the lifetime, with the queries of their sines."""
-        shorter = super().with_lifetime(steps)
-        shorter.query_examples = self.query_examples * steps // self.steps
-        shorter.whole = self
+        """Returns the first `steps` steps of the lifetime, with the queries of their sines.
+
+        Raises:
+            InputError: if these are no whole sines, or more than there are.
+        """
+        whole = self.whole or self
+        of_one = whole.steps // whole.num_concepts
+        if steps % of_one or not 0 < steps <= whole.steps:
+            legal = f"multiples of {of_one} up to {whole.steps}"
+            raise InputError(f"--curriculum: lifetimes of {steps} steps are no whole sines; legal are {legal}")
+        shorter = whole._of_length(steps)
+        if shorter is not whole:
+            shorter.num_concepts = steps // of_one
+            shorter.query_examples = whole.query_examples * steps // whole.steps
+            shorter.whole = whole
         return shorter
 
     def sample_lifetime(self, seed: tf.Tensor, split: str) -> Episode:
-        """Draws an episode of all sines in continual order, and returns its beginning."""
+        """Draws an episode of all sines, and returns its beginning."""
         episode = Sine.sample_lifetime(self.whole or self, seed, split)
         support, query = slice(self.steps), slice(self.query_examples)
         return Episode(
@@ -39,6 +65,7 @@ class Halves(Backprop):
 
     def estimate(self, learner, task, episode, seed=None) -> Estimate:
         """Returns loss, error at the end, and gradients; see `Estimator.estimate`."""
+        check_continual(task)
         half, queries = episode.support_x.shape[0] // 2, episode.query_x.shape[1] // 2
         first = episode._replace(
             support_x=episode.support_x[:half],

@@ -10,6 +10,7 @@ from documents import registrations
 from helpers import assert_close, in_order, newborn_learner
 
 from flp_tf import lifetime
+from flp_tf.errors import InputError
 from flp_tf.meta.estimators import ESTIMATORS
 from flp_tf.meta.estimators.base import weights_of
 from flp_tf.tasks import TASKS
@@ -34,9 +35,23 @@ def test_shorter_lifetimes_are_the_beginning_of_the_whole_one():
     task = TASKS["growing_sines"](**SHAPE)
     whole = TASKS["sine"](**SHAPE).sample(0, 3, 2, "train")
     assert_close(task.sample(0, 3, 2, "train"), whole, 0.0)
-    shorter = task.with_lifetime(8).sample(0, 3, 2, "train")
+    shorter = task.with_lifetime(12).with_lifetime(8).with_lifetime(8).sample(0, 3, 2, "train")
     assert_close(shorter[:2], (whole.support_x[:8], whole.support_y[:8]), 0.0)
     assert_close(shorter[2:4], (whole.query_x[:, :4], whole.query_y[:, :4]), 0.0)
+
+
+@pytest.mark.parametrize("steps", [6, 20, 0])
+def test_parts_of_sines_are_refused(steps):
+    with pytest.raises(InputError, match="--curriculum: .*legal are multiples of 4 up to 16"):
+        TASKS["growing_sines"](**SHAPE).with_lifetime(steps)
+
+
+def test_shuffled_sines_are_refused():
+    shuffled = SHAPE | {"continual": False}
+    with pytest.raises(InputError, match="--nocontinual: .*continual order alone"):
+        TASKS["growing_sines"](**shuffled)
+    with pytest.raises(InputError, match="--nocontinual: .*continual order alone"):
+        ESTIMATORS["halves"]().estimate(None, TASKS["sine"](**shuffled), None)
 
 
 def test_queries_of_the_first_half_count_after_half_of_the_lifetime(float64):

@@ -75,8 +75,8 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
         )
     notes = (
         "With one seed the standard error is over lifetimes, with more over networks, as in the paper. "
-        "Comparisons show the networks of all seeds, other figures one of each method: the first seed's that has a "
-        "checkpoint."
+        "Comparisons show all networks that have a checkpoint, tested in the same lifetimes, other figures one of each "
+        "method: the first seed's that has a checkpoint. Ratios are of geometric means, with 95 % intervals."
     )
     return [*lines, "", notes]
 
@@ -86,7 +86,7 @@ def _comparison(path: Path) -> list[str]:
     if not path.exists():
         return []
     lines = [
-        "| method | networks | failed | error (std. error over networks) | ratio to the first (95 %) | verdict |",
+        "| method | networks | failed | error (std. error over networks) | ratio to the first | verdict |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     with path.open(newline="") as file:

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from children import core_shares, ended_together, pin  # noqa: E402
-from experiments import TABLES, Cell, Table  # noqa: E402
+from experiments import TABLES, Cell, Figure, Table  # noqa: E402
 from report import FILES, write_report  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
@@ -223,29 +223,52 @@ def analyse(table: Table, out: Path) -> list[Path]:
     """Makes the figures whose runs have checkpoints; returns all pictures there are but those that failed."""
     pictures = []
     for folder, figure in table.figures.items():
-        logdirs = [logdir for cell in figure.cells for logdir in drawable(table, out, *cell, figure.every_seed)]
         target = out / "figures" / folder
         asked = not FLAGS.figures or folder in FLAGS.figures
-        if not (logdirs and asked) or draw(figure.analysis, logdirs, target):
+        logdirs = shown(table, out, folder, figure) if asked else []
+        if not logdirs or draw(folder, figure.analysis, logdirs, target):
             pictures += sorted(target.glob("*.png"))
     return pictures
 
 
-def drawable(table: Table, out: Path, name: str, order: str, every_seed: bool) -> list[Path]:
-    """Returns the runs of a cell that a figure shows: those with a checkpoint, or the first seed's of them."""
-    logdirs = [run_directory(table, out, order, name, int(seed)) for seed in FLAGS.seeds]
-    found = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
-    return found if every_seed else found[:1]
+def shown(table: Table, out: Path, folder: str, figure: Figure) -> list[Path]:
+    """Returns the runs that a figure shows: those with a checkpoint, or of each cell the first seed's of them.
+
+    One of every seed has finished and diverged runs alone, and says which of those there are it
+    lacks; it is not drawn without its first method, which all others are compared with.
+    """
+    found: list[Path] = []
+    for number, (name, order) in enumerate(figure.cells):
+        logdirs = [run_directory(table, out, order, name, int(seed)) for seed in FLAGS.seeds]
+        drawable = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
+        if not figure.every_seed:
+            found += drawable[:1]
+            continue
+        finished = [logdir for logdir in drawable if (logdir / "result.json").exists() or diverged(logdir)]
+        if lacking := [logdir.name for logdir in logdirs if logdir.exists() and logdir not in finished]:
+            print(f"{folder} is without {', '.join(lacking)}: not finished, or no checkpoint.", file=sys.stderr)
+        if not finished and number == 0:
+            return []
+        found += finished
+    return found
 
 
-def draw(analysis: str, logdirs: list[Path], target: Path) -> bool:
+def diverged(logdir: Path) -> bool:
+    """Returns whether the meta-training of a run diverged."""
+    # It takes TensorFlow's seconds to import, and few runs have no result.
+    from flp_tf.runs.summaries import has_diverged
+
+    return has_diverged(logdir)
+
+
+def draw(folder: str, analysis: str, logdirs: list[Path], target: Path) -> bool:
     """Runs an analysis of some runs into a folder; returns whether there is one."""
     arguments = [f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}"]
     if analysis == "adaptability":
         arguments.append(f"--episodes={FLAGS.adaptability_episodes}")
-    print(f"== {analysis}", flush=True)
+    print(f"== {folder}", flush=True)
     if ended := start("--mode=analyze", *arguments, *measuring()).wait():
-        print(f"{analysis} ended with {ended}; the report is without it.", file=sys.stderr)
+        print(f"{folder} ended with {ended}; the report is without it.", file=sys.stderr)
     return not ended
 
 

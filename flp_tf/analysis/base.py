@@ -12,7 +12,8 @@ of
 * the fields of its `Options`, a frozen dataclass that is an attribute of the function, if it has any.
 
 A new one is a module with `@ANALYSES.register(NAME)` before its function. It gets curves
-from `series.measure`, a picture from `figures`, and ends with `result.save`.
+from `series.measure`, a picture from `figures`, and ends with `result.save`, or with
+`result.write` if its table has columns of its own.
 """
 
 from collections.abc import Callable

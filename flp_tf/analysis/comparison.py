@@ -5,7 +5,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -15,25 +15,18 @@ from flp_tf.analysis.base import ANALYSES, with_options
 from flp_tf.analysis.readout import errors_after_lifetime
 from flp_tf.analysis.result import Result, write
 from flp_tf.analysis.series import Series, in_series, order_name
+from flp_tf.analysis.statistics import ratio, standard_error
 from flp_tf.errors import InputError
 from flp_tf.registry import option
+from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
+from flp_tf.runs.summaries import has_diverged
 
 NAME = "comparison"
-LEVEL = 0.95
-LOWER, HIGHER, UNCLEAR = "lower", "higher", "not established"
 # In inches: the width of the figure, a row of it, and all else of its height.
 WIDTH, ROW, REST = 6.4, 0.42, 0.9
 # Characters in a line of a row's name.
 WORDS = 40
-
-
-class Interval(NamedTuple):
-    """An estimate, and where it lies with a probability of 95 %; NaN where it has no interval."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,44 +53,88 @@ def analyze(
     A series is the runs that differ in their seed alone; `--logdir` names one of the reference
     first. All networks are tested in the same lifetimes. The table has for each series the mean
     error over networks, its standard error over networks and over lifetimes, how many trainings
-    failed, and its ratio to the first series,
+    failed, and the ratio of geometric means to the first series,
 
         exp(mean of log e over its networks - mean of log e over those of the first),
 
-    of the networks' errors `e`, with Welch's 95 % interval of the difference of the means. The verdict is
-    "lower" or "higher" where the interval is without 1, else "not established", also where a series has
-    a single network. Failed trainings are in no mean.
+    of the networks' errors `e`, with Welch's 95 % interval. The verdict is "lower" or "higher"
+    where the interval is without 1, else "not established", also where a series has a single network.
+
+    A training failed if it diverged, or ended with an error that is not finite or is above
+    `failed_above`. Failed trainings are counted, and are in no mean: a verdict is about the others
+    alone. The interval is of what differs between trainings, in these lifetimes. Each series has an
+    interval of its own: of twenty that are like the first, one is "lower" or "higher" by chance.
 
     Args:
-        runs: of one task; those of the reference first.
+        runs: that came to their end or diverged, and are tested alike; those of the reference first.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
         failed_above: error of a network above which its training counts as failed; 0: only what is not finite does.
 
     Raises:
-        InputError: if all trainings of the first series failed, or the runs are not of one task.
+        InputError: if a run is not finished, two of a series have one seed, their tests differ, or all trainings of
+            the first series failed.
     """
     found = in_series(runs, NAME)
-    errors = [of_networks(series, lifetimes, seed) for series in found]
+    check_alike(runs)
+    trained = [came_to_end(series) for series in found]
     # NaN is not below anything.
     limit = failed_above or np.finfo(float).max
-    kept = [of_series[np.mean(of_series, 1) <= limit] for of_series in errors]
-    if not len(kept[0]):
-        raise InputError(
-            f"--analysis={NAME} compares with {found[0].label}, whose trainings all failed; name others first"
-        )
-    rows = [cells(series, of_series, found[0], kept[0]) for series, of_series in zip(found, kept)]
-    return write(NAME, output, runs, draw(found, kept), rows)
+    errors: list[np.ndarray] = []
+    for series in trained:
+        of_series = of_networks(series, lifetimes, seed)
+        errors.append(of_series[np.mean(of_series, 1) <= limit])
+        if not len(errors[0]):
+            raise InputError(
+                f"--logdir names {series.label} first, all of whose trainings failed with --failed_above="
+                f"{failed_above:g}; name another series first, or another error"
+            )
+    rows = [cells(series, of_series, found[0], errors[0]) for series, of_series in zip(found, errors)]
+    return write(NAME, output, runs, draw(found, errors), rows)
+
+
+def check_alike(runs: Sequence[Run]) -> None:
+    """Checks that the test of all runs has the same lifetimes.
+
+    Raises:
+        InputError: if it has not.
+    """
+    first = _test(runs[0])
+    for run in runs:
+        for name, value in _test(run).items():
+            if value != first[name]:
+                raise InputError(
+                    f"--analysis={NAME} tests all networks in the same lifetimes; --logdir={runs[0].path} has {name} "
+                    f"{first[name]}, --logdir={run.path} {value}"
+                )
+
+
+def came_to_end(series: Series) -> Series:
+    """Returns the networks of a series whose training did not diverge.
+
+    Raises:
+        InputError: if a run is not finished, or two have one seed.
+    """
+    of_seed: dict[int, Run] = {}
+    for run in series.runs:
+        other = of_seed.setdefault(run.config.seed, run)
+        if other is not run:
+            raise InputError(
+                f"--logdir={run.path} and {other.path} are both {series.label} with --seed={run.config.seed}, which is "
+                "one network; name one of them"
+            )
+    return series._replace(runs=tuple(filter(_ended, series.runs)))
 
 
 def of_networks(series: Series, lifetimes: int, seed: int) -> np.ndarray:
     """Returns the error of each network of a series after each of the same lifetimes, `[networks, lifetimes]`."""
-    return np.reshape(errors_after_lifetime(series, lifetimes=lifetimes, seed=seed), [len(series.runs), lifetimes])
+    errors = errors_after_lifetime(series, lifetimes=lifetimes, seed=seed) if series.runs else np.zeros(0)
+    return np.reshape(errors.astype(float), [-1, lifetimes])
 
 
 def cells(series: Series, errors: np.ndarray, first: Series, reference: np.ndarray) -> dict[str, Any]:
-    """Returns a row of the table; a cell is empty where networks or lifetimes are too few.
+    """Returns a row of the table; cells are empty where there are too few networks or lifetimes for them.
 
     Args:
         series: whose row it is.
@@ -120,38 +157,10 @@ def cells(series: Series, errors: np.ndarray, first: Series, reference: np.ndarr
         "lifetimes": errors.shape[1],
         "compared_with": first.label if against else "",
         **dict(zip(("ratio", "ratio_low", "ratio_high"), against or [math.nan] * 3)),
-        "verdict": verdict(against) if against else "",
+        "verdict": against.verdict() if against else "",
     }
-    return {name: _plain(cell) for name, cell in found.items()}
-
-
-def ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
-    """Returns the ratio of geometric means of two samples, with Welch's interval of the difference of their logarithms.
-
-    Args:
-        errors: of independently trained networks `[networks]`.
-        reference: of others `[networks]`; neither number needs to be the same.
-    """
-    # Half a second, which no other command needs.
-    from scipy import stats
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs, others = np.log(errors), np.log(reference)
-        estimate = np.exp(np.mean(logs) - np.mean(others)) if len(logs) else math.nan
-    if min(len(logs), len(others)) < 2 or not np.all(np.isfinite([*logs, *others])):
-        return Interval(float(estimate), math.nan, math.nan)
-    found = stats.ttest_ind(logs, others, equal_var=False).confidence_interval(LEVEL)
-    return Interval(float(estimate), float(np.exp(found.low)), float(np.exp(found.high)))
-
-
-def verdict(ratio: Interval) -> str:
-    """Returns what an interval of the ratio says."""
-    return LOWER if ratio.high < 1 else HIGHER if ratio.low > 1 else UNCLEAR
-
-
-def standard_error(values: np.ndarray) -> float:
-    """Returns the standard error of a mean; NaN for fewer than two values."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    # Numbers as Python's, and nothing where there is none.
+    return {name: _number(cell) if isinstance(cell, float) else cell for name, cell in found.items()}
 
 
 def draw(found: Sequence[Series], errors: Sequence[np.ndarray]) -> Figure:
@@ -163,16 +172,18 @@ def draw(found: Sequence[Series], errors: Sequence[np.ndarray]) -> Figure:
     """
     figure = Figure(figsize=(WIDTH, REST + ROW * len(found)), layout="constrained")
     axis = figure.subplots()
+    names = []
     for place, (series, of_series) in enumerate(zip(found, errors)):
         networks = np.mean(of_series, 1)
-        look = figures.style(series) | {"linestyle": "none"}
-        axis.plot(networks, np.full(len(networks), place), **look | {"alpha": 0.5})
+        look = figures.style(series) | {"linestyle": "none", "alpha": 0.5}
+        axis.plot(networks, np.full(len(networks), place), **look)
         if len(networks):
             bar = standard_error(networks)
-            axis.errorbar(
-                np.mean(networks), place, xerr=None if math.isnan(bar) else bar, color="0.2", fmt="|", capsize=3
-            )
-    axis.set_yticks(range(len(found)), [textwrap.fill(series.label, WORDS) for series in found])
+            bar = None if math.isnan(bar) else bar
+            axis.errorbar(np.mean(networks), place, xerr=bar, color="0.2", fmt="|", capsize=3)
+        failed = len(series.runs) - len(networks)
+        names.append(textwrap.fill(series.label + f" ({failed} failed)" * bool(failed), WORDS))
+    axis.set_yticks(range(len(found)), names)
     axis.set_ylim(len(found) - 0.5, -0.5)
     axis.set_xlabel(f"error ({found[0].task.unit})")
     scale = figures.scale_of(np.concatenate([np.mean(of_series, 1) for of_series in errors]))
@@ -183,8 +194,26 @@ def draw(found: Sequence[Series], errors: Sequence[np.ndarray]) -> Figure:
     return figure
 
 
-def _plain(cell: Any) -> Any:
-    """Returns a cell of the CSV: numbers as Python's, nothing where there is none."""
-    if isinstance(cell, (float, np.floating)):
-        return float(cell) if math.isfinite(cell) else ""
-    return cell
+def _test(run: Run) -> dict[str, Any]:
+    """Returns what the lifetimes of a run's test depend on, beside their seed."""
+    task = run.task
+    return {
+        "inner steps": task.steps,
+        "concepts": task.num_concepts,
+        "batch size": task.batch_size,
+        "query examples": task.query_examples,
+        "order": order_name(run.config),
+    }
+
+
+def _ended(run: Run) -> bool:
+    """Returns whether a run came to its end, False if it diverged; raises InputError if it is not finished."""
+    if RunDirectory(run.path).result_file.exists():
+        return True
+    if has_diverged(run.path):
+        return False
+    raise InputError(f"--logdir={run.path} is not finished; legal are runs that came to their end, or diverged")
+
+
+def _number(cell: float) -> float | str:
+    return float(cell) if math.isfinite(cell) else ""

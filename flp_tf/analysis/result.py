@@ -58,7 +58,7 @@ class Result(NamedTuple):
     """An analysis that is done.
 
     Attributes:
-        rows: of the CSV file, one per point.
+        rows: of the CSV file.
         figure: the picture.
         files: what was written: PNG, CSV and events.
     """

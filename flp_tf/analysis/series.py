@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,7 +140,17 @@ def _qualifier(run: Run, namesakes: Sequence[Run], ignoring: Collection[str]) ->
         follows = None in values and len(set(values)) == 2
         if flag in own and not follows and not (own[flag] == usual and 2 * count > len(values)):
             named.append(f", {flag}={own[flag]}")
-    return f", {run.path.name}" if len(named) > MOST_QUALIFIERS else "".join(named)
+    return f", {_folder(run, namesakes)}" if len(named) > MOST_QUALIFIERS else "".join(named)
+
+
+def _folder(run: Run, others: Sequence[Run]) -> str:
+    """Returns the end of a run's path, as much of it as tells it from those of others."""
+    parts = run.path.parts
+    for count in range(1, len(parts)):
+        same = [other for other in others if other.path.parts[-count:] == parts[-count:]]
+        if len(same) == 1:
+            return str(Path(*parts[-count:]))
+    return str(run.path)
 
 
 def _variants(runs: Sequence[Run]) -> list[int]:

@@ -24,8 +24,8 @@ from flp_tf.tasks import Task
 SUFFIX = ".flp_tf"
 # Bytes that a file of records has around each of them.
 FRAME = 16
-# Of the scalar of the time spent in outer steps.
-MINUTES = "outer/minutes"
+# Of the scalar of the time spent in outer steps, and of the text that says why a run has no result.
+MINUTES, DIVERGED = "outer/minutes", "diverged"
 
 
 class Scalar(NamedTuple):
@@ -188,7 +188,7 @@ class Summaries:
     def diverged(self, reason: str) -> None:
         """Writes why the run has no result, as text, and all events."""
         with self.writer.as_default(step=self.trainer.episodes):
-            tf.summary.text("diverged", reason)
+            tf.summary.text(DIVERGED, reason)
         self.flush()
 
     def _picture(self, evaluation: Evaluation) -> tf.Tensor | None:
@@ -227,16 +227,26 @@ def to_image(figure: matplotlib.figure.Figure) -> tf.Tensor:
     return tf.constant(np.asarray(canvas.buffer_rgba()))[None]
 
 
+def has_diverged(folder: Path) -> bool:
+    """Returns whether the event files of a run say that its meta-training diverged."""
+    return DIVERGED in _accumulator(folder).Tags()["tensors"]
+
+
 def read_scalars(folder: Path) -> dict[str, Scalar]:
     """Returns the scalars in the event files of a run by tag; none, if there are no files."""
-    accumulator = EventAccumulator(str(folder), {"tensors": 0})
-    accumulator.Reload()
+    accumulator = _accumulator(folder)
     found = {}
     for tag in accumulator.Tags()["tensors"]:
         values = {event.step: tf.make_ndarray(event.tensor_proto) for event in accumulator.Tensors(tag)}
         if all(value.shape == () and value.dtype.kind == "f" for value in values.values()):
             found[tag] = Scalar(tuple(values), tuple(map(float, values.values())))
     return found
+
+
+def _accumulator(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), {"tensors": 0})
+    accumulator.Reload()
+    return accumulator
 
 
 def purge(folder: Path, last: int) -> None:

@@ -1,0 +1,51 @@
+"""Statistics over independently trained networks."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+LEVEL = 0.95
+LOWER, HIGHER, UNCLEAR = "lower", "higher", "not established"
+
+
+class Interval(NamedTuple):
+    """An estimate, and the ends of its 95 % confidence interval; NaN where it has none."""
+
+    estimate: float
+    low: float
+    high: float
+
+    def verdict(self) -> str:
+        """Returns what the interval of a ratio says: `LOWER`, `HIGHER`, or `UNCLEAR` if it has 1, or is none."""
+        return LOWER if self.high < 1 else HIGHER if self.low > 1 else UNCLEAR
+
+
+def ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
+    """Returns the ratio of geometric means of two independent samples.
+
+        exp(mean of log errors - mean of log reference)
+
+    Its interval is that of Welch's t-test for the difference of the means of the logarithms. There is none
+    for fewer than two errors, for one that is zero, or where a sample does not vary, as copies of one network.
+
+    Args:
+        errors: of some networks `[networks]`.
+        reference: of others `[networks]`; neither number needs to be the same.
+    """
+    # Half a second, which no other command needs.
+    from scipy import stats
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs, others = np.log(errors), np.log(reference)
+        estimate = float(np.exp(np.mean(logs) - np.mean(others))) if len(logs) else math.nan
+    many, finite = min(len(logs), len(others)) > 1, np.all(np.isfinite([*logs, *others]))
+    if not (many and finite and (np.ptp(logs) and np.ptp(others))):
+        return Interval(estimate, math.nan, math.nan)
+    found = stats.ttest_ind(logs, others, equal_var=False).confidence_interval(LEVEL)
+    return Interval(estimate, float(np.exp(found.low)), float(np.exp(found.high)))
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Returns the standard error of the mean of `values [n]`; NaN for fewer than two."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
