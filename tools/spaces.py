@@ -49,7 +49,7 @@ FEEDBACK = {
     "plasticity_rate": Log(1e-4, 1e-2),
     "feedback_optimizer": ["adam", "muon", "lion"],
     "feedback_rate": Log(1e-4, 1e-2),
-    "feedback_strength": [0.2, 0.5, 0.8],
+    "feedback_strength": [0.2, 0.5, 0.8, 1.0],
     "strength_rate": Log(1e-4, 1e-2),
 }
 GRADIENT = {"inner_rate": Log(3e-4, 3e-2), "plasticity_optimizer": ["adam", "lion"], "plasticity_rate": Log(1e-6, 1e-2)}

@@ -32,6 +32,7 @@ PAPER: Recipe = {
         "clip_norm": 0.0,
         "plasticity_init": 0.0,
         "output_plasticity_init": 0.0,
+        "feedback_strength": 0.5,
     },
     Sine: {
         "network": "sine_paper",
@@ -60,7 +61,8 @@ PAPER: Recipe = {
 }
 
 # What reaches the paper's errors soonest (docs/outer_loop.md): short lifetimes at first, Muon
-# for the slow weights, rates that fall to a hundredth, clipped meta-gradients, compact networks.
+# for the slow weights, rates that fall to a hundredth, clipped meta-gradients, updates by feedback
+# alone at first, compact networks.
 FAST: Recipe = {
     Task: {
         **PAPER[Task],
@@ -76,6 +78,8 @@ FAST: Recipe = {
         "curriculum": "25%:43%,50%:36%",
         "episodes": 4_000,
         "plasticity_scale": 1e-3,
+        # It is meta-learned, and ends near 1 from wherever it starts.
+        "feedback_strength": 1.0,
     },
     Imitation: {
         "network": "128-128-128",
