@@ -75,9 +75,8 @@ def test_error_against_lifetimes_and_minutes(polynomial, finished_run, without_p
     for against in ("lifetimes", "minutes"):
         figure, rows = analyze(runs, tmp_path / against, against=against, marks=("100:other code",))
         assert [text.get_text().strip() for text in figure.axes[0].texts] == ["other code"]
-        for run in runs:
+        for run, method in zip(runs, dict.fromkeys(row["method"] for row in rows), strict=True):
             logged = events(run.path)
-            (method,) = {row["method"] for row in rows if row["method"].endswith(f", {run.path.name}")}
             lifetimes, values = zip(*logged["meta_test/error"].items())
             minutes = np.interp(lifetimes, list(logged["outer/minutes"]), list(logged["outer/minutes"].values()))
             expected = lifetimes if against == "lifetimes" else minutes

@@ -69,7 +69,9 @@ def wrong_values(place: Place) -> list[str]:
         least = metadata["least"]
         below = [str(place.kind(least - 1))] if least > -(2**31) else []
         return [*(NOT_INTEGERS if place.kind is int else NOT_NUMBERS), *below]
-    return [f"1,{wrong}" for wrong in NOT_INTEGERS[1:]] if place.kind == tuple[int, ...] else []
+    if place.kind == tuple[int, ...]:
+        return [f"1,{wrong}" for wrong in NOT_INTEGERS[1:] if "," not in wrong]
+    return []
 
 
 def flag(rng: random.Random, folder: Path, run: Path) -> Case:
