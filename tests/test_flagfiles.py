@@ -20,7 +20,10 @@ from experiments import METHODS, ORDERS, TABLES, Cell
 pytestmark = pytest.mark.slow
 
 FLAGFILES = sorted((commands.ROOT / "flags").glob("*.cfg"))
+# Runs of half a minute, which are of no table.
+QUICK = ("quick", "quick_es", "quick_pes", "imitation")
 CELLS = [(network, cell) for table in TABLES.values() for network in table.networks.values() for cell in table.cells]
+BASES = sorted({network for network, _ in CELLS})
 
 
 def without_order(network: str, cell: Cell) -> tuple[str, ...]:
@@ -35,7 +38,7 @@ ARCHIVES = commands.ROOT.parent / "shared" / "data"
 
 # What makes an outer step of a task cheap, and runs it on the data that there are.
 SMALL = {
-    "sine": ["--num_sines=2", "--lifetime=2", "--query_size=4", "--batch_size=4", "--curriculum="],
+    "sine": ["--num_sines=2", "--lifetime=2", "--query_size=4", "--batch_size=4", "--curriculum=", "--lifetimes="],
     "omniglot": [
         "--ways=2",
         "--shots=1",
@@ -72,6 +75,11 @@ def image_cache(tmp_path_factory) -> Path:
 def method_of(config: Config) -> str:
     """Returns the name of a configuration's method in `METHODS`."""
     layers = config.num_plastic_layers if config.method != "feature_reuse" else ""
+    chosen = {getattr(config, name, None) for name in ("rule", "feedback", "initial")}
+    if extension := chosen & {"polynomial", "plastic", "cascade", "gaussian"}:
+        return f"{'_'.join(extension)}{layers}"
+    if config.lifetimes:
+        return f"lengths{layers}"
     linear = "_linear" if getattr(config, "feedback_activation", "relu") == "linear" else ""
     return f"{config.method}{layers}{'' if getattr(config, 'second_order', True) else '_first_order'}{linear}"
 
@@ -85,7 +93,7 @@ def test_flagfile_is_what_its_name_says(flagfile, elsewhere, tmp_path, monkeypat
     assert len(config.phases()) == 1 + len(config.curriculum.split(",") if config.curriculum else [])
     text = flagfile.read_text()
     assert ".." not in text and "shared" not in text
-    if flagfile.stem != "quick":
+    if flagfile.stem not in QUICK:
         assert flagfile.stem.startswith(config.network)
         words = flagfile.stem.removeprefix(config.network).strip("_")
         order, _, method = words.partition("_")
@@ -96,13 +104,13 @@ def test_flagfile_is_what_its_name_says(flagfile, elsewhere, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("method", ["feature_reuse", "flp", "dfa", "gradient", "oml"])
-@pytest.mark.parametrize("flagfile", [path for path in FLAGFILES if "paper_" not in path.stem], ids=name_of)
-def test_bases_go_with_every_method(flagfile, method):
+@pytest.mark.parametrize("base", [*BASES, "quick", "sine_compact_flp3"])
+def test_bases_go_with_every_method(base, method):
     """What a base has for some methods alone is left out for the others."""
-    layers = [] if flagfile.stem not in ("quick", "sine_compact_flp3") else ["--num_plastic_layers=1"]
-    if "_iid_" not in flagfile.stem and "_continual_" not in flagfile.stem:
-        config = config_of(f"--flagfile={flagfile}", "--continual", f"--method={method}", *layers)
-        assert (config.method, config.continual) == (method, True)
+    layers = [] if base in BASES else ["--num_plastic_layers=1"]
+    flagfile = commands.ROOT / "flags" / f"{base}.cfg"
+    config = config_of(f"--flagfile={flagfile}", "--continual", f"--method={method}", *layers)
+    assert (config.method, config.continual) == (method, True)
 
 
 @pytest.mark.parametrize("network, cell", CELLS, ids=name_of)
@@ -115,9 +123,8 @@ def test_cells_are_what_their_names_say(network, cell):
 
 def test_every_flagfile_of_a_cell_is_one_of_a_cell():
     """Flagfiles that are no base are found by the name of a cell or method; each is there for values of its own."""
-    bases = {"quick", *(network for network, _ in CELLS)}
     used = {cell.flagfile(network).stem for network, cell in CELLS}
-    assert {path.stem for path in FLAGFILES} == used | bases
+    assert {path.stem for path in FLAGFILES} == used | {*BASES, *QUICK}
     for network, cell in CELLS:
         if (path := cell.flagfile(network)).stem != network:
             base = config_of(f"--flagfile={path.with_name(network)}.cfg", ORDERS[cell.order], *METHODS[cell.name])
@@ -176,6 +183,10 @@ def test_cell_meta_trains(network, cell, image_cache, eager):
     trained(config_of(*cell.flags(network), *FEW, *cache, *SMALL[config.task]))
 
 
-def test_quick_meta_trains(eager):
-    flagfile = commands.ROOT / "flags" / "quick.cfg"
-    trained(config_of(f"--flagfile={flagfile}", *FEW, "--lifetime=4", "--batch_size=4"))
+@pytest.mark.parametrize("name", QUICK)
+def test_quick_runs_meta_train(name, eager):
+    flagfile = commands.ROOT / "flags" / f"{name}.cfg"
+    config = config_of(f"--flagfile={flagfile}")
+    assert name in (config.task, "quick", f"quick_{config.estimator}")
+    less = ["--pairs=1"] if "es" in name else ["--segment_length=-1"]
+    trained(config_of(f"--flagfile={flagfile}", "--episodes=4", *less, "--lifetime=4", "--batch_size=4"))

@@ -1,4 +1,4 @@
-"""The cells of the paper's tables: the flags of each, and what the paper reports."""
+"""The cells of the paper's tables, and of what it leaves open: the flags of each, and what the paper reports."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +19,13 @@ METHODS = {
     "gradient3_first_order": ("--method=gradient", "--num_plastic_layers=3", "--nosecond_order"),
     "oml2": ("--method=oml", "--num_plastic_layers=2", "--second_order"),
     "oml3": ("--method=oml", "--num_plastic_layers=3", "--second_order"),
+    # What the paper leaves open (section 8): each has a flagfile, which is all of it.
+    "polynomial2": (),
+    "plastic2": (),
+    "cascade2": (),
+    "gaussian2": (),
+    "recurrent2": (),
+    "lengths2": (),
 }
 
 
@@ -64,11 +71,13 @@ class Figure(NamedTuple):
         analysis: its name.
         cells: method and order of the runs that it compares.
         every_seed: whether it shows the networks of all seeds, not of one.
+        flags: options of the analysis.
     """
 
     analysis: str
     cells: list[tuple[str, str]]
     every_seed: bool = False
+    flags: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):
@@ -183,4 +192,35 @@ TABLE2_MINI_IMAGENET = Table(
     | _comparisons(ORDERS, "flp2", "feature_reuse", "gradient2", "gradient2_first_order", "oml2"),
 )
 
-TABLES = {"table1": TABLE1, "table2": TABLE2, "table2_mini_imagenet": TABLE2_MINI_IMAGENET}
+EXTENSIONS = Table(
+    title="What the paper leaves open: online regression of ten sines",
+    networks={"compact": "sine_compact"},
+    unit="MSE",
+    cells=_rows(
+        [
+            ("flp2", "FLP (2)", "0.00093 (3e-5)", "0.0016 (6e-5)"),
+            ("polynomial2", "polynomial rule", "", ""),
+            ("plastic2", "plastic feedback", "", ""),
+            ("cascade2", "feedback from all layers above", "", ""),
+            ("gaussian2", "weights drawn for every lifetime", "", ""),
+            ("recurrent2", "recurrent dynamics", "", ""),
+            ("lengths2", "lengths drawn at random", "", ""),
+            ("dfa2", "DFA (2)", "", ""),
+        ]
+    ),
+    figures={
+        "coefficients": Figure("history", [("polynomial2", "continual")], flags=("--scalars=rule",)),
+        "lengths": Figure("lengths", [("flp2", "continual"), ("lengths2", "continual")]),
+        "settling": Figure("settling", [("recurrent2", "continual")]),
+    }
+    | _comparisons(
+        ORDERS, "flp2", "polynomial2", "plastic2", "cascade2", "gaussian2", "recurrent2", "lengths2", "dfa2"
+    ),
+)
+
+TABLES = {
+    "table1": TABLE1,
+    "table2": TABLE2,
+    "table2_mini_imagenet": TABLE2_MINI_IMAGENET,
+    "extensions": EXTENSIONS,
+}

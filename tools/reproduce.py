@@ -226,7 +226,7 @@ def analyse(table: Table, out: Path) -> list[Path]:
         target = out / "figures" / folder
         asked = not FLAGS.figures or folder in FLAGS.figures
         logdirs = shown(table, out, folder, figure) if asked else []
-        if not logdirs or draw(folder, figure.analysis, logdirs, target):
+        if not logdirs or draw(folder, figure, logdirs, target):
             pictures += sorted(target.glob("*.png"))
     return pictures
 
@@ -261,10 +261,11 @@ def diverged(logdir: Path) -> bool:
     return has_diverged(logdir)
 
 
-def draw(folder: str, analysis: str, logdirs: list[Path], target: Path) -> bool:
-    """Runs an analysis of some runs into a folder; returns whether there is one."""
-    arguments = [f"--analysis={analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}"]
-    if analysis == "adaptability":
+def draw(folder: str, figure: Figure, logdirs: list[Path], target: Path) -> bool:
+    """Runs a figure's analysis of some runs into a folder; returns whether there is one."""
+    arguments = [f"--analysis={figure.analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}"]
+    arguments += figure.flags
+    if figure.analysis == "adaptability":
         arguments.append(f"--episodes={FLAGS.adaptability_episodes}")
     print(f"== {folder}", flush=True)
     if ended := start("--mode=analyze", *arguments, *measuring()).wait():

@@ -70,11 +70,14 @@ OF_METHOD = {
     "feature_reuse": FEEDBACK,
     "flp": FEEDBACK,
     "dfa": FEEDBACK,
+    **dict.fromkeys(("polynomial", "plastic", "cascade", "gaussian", "recurrent"), FEEDBACK),
     "gradient2_first_order": FIRST_ORDER,
     "gradient3_first_order": FIRST_ORDER,
     "gradient": GRADIENT,
     "oml": OML,
 }
+# A trial spends its inner steps by a curriculum; lengths drawn at random have none.
+NOT_SEARCHED = ("lengths2",)
 OF_NETWORK = {"sine": SINE, "omniglot": IMAGES, "mini_imagenet": IMAGES}
 
 # Inner steps that a trial simulates, and trials.

@@ -21,6 +21,7 @@ def cells() -> dict[str, tuple[str, Cell]]:
         for table in TABLES.values()
         for network in table.networks.values()
         for cell in table.cells
+        if cell.name not in spaces.NOT_SEARCHED
     }
 
 
