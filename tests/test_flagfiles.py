@@ -72,14 +72,31 @@ def image_cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+# Of methods that are called by what they have in place of FLP's.
+NAMES = {
+    "rule=polynomial": "polynomial",
+    "rule=hebb": "hebb",
+    "feedback=plastic": "plastic",
+    "feedback=cascade": "cascade",
+    "initial=gaussian": "gaussian",
+    "hidden_feedback=False": "output_feedback",
+    "presynaptic=post_feedback": "post_feedback",
+    "feedback_signal=target": "target",
+    "feedback_units=(100,)": "feedback_units",
+    "granularity=per_neuron": "per_neuron",
+    "granularity=per_layer": "per_layer",
+}
+
+
 def method_of(config: Config) -> str:
     """Returns the name of a configuration's method in `METHODS`."""
     layers = config.num_plastic_layers if config.method != "feature_reuse" else ""
-    chosen = {getattr(config, name, None) for name in ("rule", "feedback", "initial")}
-    if extension := chosen & {"polynomial", "plastic", "cascade", "gaussian"}:
-        return f"{'_'.join(extension)}{layers}"
-    if config.lifetimes:
-        return f"lengths{layers}"
+    if config.task == "sine":
+        chosen = {f"{option}={getattr(config, option, None)}" for option in {name.partition("=")[0] for name in NAMES}}
+        if names := [NAMES[choice] for choice in chosen & NAMES.keys()]:
+            return f"{'_'.join(names)}{layers}"
+        if config.lifetimes:
+            return f"lengths{layers}"
     linear = "_linear" if getattr(config, "feedback_activation", "relu") == "linear" else ""
     return f"{config.method}{layers}{'' if getattr(config, 'second_order', True) else '_first_order'}{linear}"
 

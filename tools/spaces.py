@@ -70,6 +70,7 @@ OF_METHOD = {
     "feature_reuse": FEEDBACK,
     "flp": FEEDBACK,
     "dfa": FEEDBACK,
+    **dict.fromkeys(("output_feedback", "hebb", "post_feedback", "target", "feedback_units", "per_"), FEEDBACK),
     **dict.fromkeys(("polynomial", "plastic", "cascade", "gaussian", "recurrent"), FEEDBACK),
     "gradient2_first_order": FIRST_ORDER,
     "gradient3_first_order": FIRST_ORDER,
