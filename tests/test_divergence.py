@@ -11,6 +11,7 @@ from commands import SHORT, TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainers import make_trainer, values
 
+import flp_tf
 from flp_tf.meta import trainer as trainer_module
 from flp_tf.meta.trainer import Diverged
 from flp_tf.tasks import Sine
@@ -122,11 +123,17 @@ def test_diverged_run_exits_with_advice_that_names_the_flags(bare, eager, monkey
 
 
 def test_a_run_that_diverges_early_is_in_tensorboard(bare, eager, monkeypatch, tmp_path):
-    """What it is, and how far it came, though it ends before the first point."""
+    """What it is, and how far it came, though it ends before the first point. It can be loaded, and diverges again."""
     spoil_episodes(monkeypatch, lambda index: tf.greater(index, 1))
+    command = [*SHORT, "--max_skipped=2", "--log_every=50", "--checkpoint_minutes=60", f"--logdir={tmp_path}"]
     with pytest.raises(SystemExit) as stopped:
-        commands.run(*SHORT, "--max_skipped=2", "--log_every=50", f"--logdir={tmp_path}")
+        commands.run(*command)
     found = tensors(tmp_path)
+    loaded = flp_tf.load(tmp_path)
+    assert loaded.progress()["episodes"] == 4
+    assert all(np.all(np.isfinite(weight.numpy())) for weight in loaded.learner.trainable.values())
+    with pytest.raises(SystemExit, match="meta-gradients in a row were not finite"):
+        commands.run(*command)
     assert [event.step for event in found["diverged"]] == [4]
     assert stopped.value.code == f"flp_tf: {text_of(found['diverged'])}"
     assert "flp(2) on sine" in text_of(found["run"])

@@ -158,7 +158,7 @@ def train(
         InputError: if a run that goes on has other data.
         Interrupted: after a signal, with a checkpoint saved.
         Stopped: if `on_evaluation` says so, with a checkpoint saved.
-        Diverged: see `Trainer.outer_step`; a checkpoint is left as it was.
+        Diverged: see `Trainer.outer_step`; checkpoints stay as they are, and there is one at least.
     """
     progress = progress and chief
     summaries = Summaries(directory.path, trainer, config, enabled=chief)
@@ -178,7 +178,7 @@ def train(
     with Interruption() as interruption, Display(trainer, config, progress) as display:
         while trainer.step < trainer.steps:
             began = time.monotonic()
-            metrics = _outer_step(trainer, summaries)
+            metrics = _outer_step(trainer, summaries, checkpoints if chief else None)
             seconds = time.monotonic() - began
             trainer.seconds.assign_add(seconds)
             summaries.record(metrics, seconds)
@@ -222,7 +222,7 @@ def course(config: Config) -> str:
     return "rates and lengths stay as they are"
 
 
-def _outer_step(trainer: Trainer, summaries: Summaries) -> dict[str, float]:
+def _outer_step(trainer: Trainer, summaries: Summaries, checkpoints: Checkpoints | None) -> dict[str, float]:
     """Takes an outer step; a divergence is shown in TensorBoard, and says where to go on, too."""
     try:
         return trainer.outer_step()
@@ -230,6 +230,9 @@ def _outer_step(trainer: Trainer, summaries: Summaries) -> dict[str, float]:
         error = _advised(trainer, str(diverged))
         summaries.point()
         summaries.diverged(str(error))
+        # A run without a checkpoint cannot be loaded, and would not be counted as a failed training.
+        if checkpoints and not checkpoints.steps:
+            checkpoints.save(trainer.step)
         raise error from None
 
 
