@@ -245,9 +245,10 @@ def test_flags_that_are_given_are_not_searched(search_of):
 
 @needs_optuna
 def test_flags_of_all_trials_read_again(search_of):
-    """Also a list, such as the alphabets of flags/omniglot_compact.cfg."""
+    """Also a list, such as alphabets."""
     made = search_of("--trials=1")
-    made.base, line = base_of("omniglot_compact_continual_flp2", "--omniglot_archives=DIR")
+    alphabets = ("--omniglot_archives=DIR", "--meta_test_alphabets=Korean,Tagalog")
+    made.base, line = base_of("omniglot_compact_continual_flp2", *alphabets)
     made.given = line.given
     again = read(made.flags())
     assert made.base.meta_test_alphabets == ("Korean", "Tagalog")
