@@ -76,6 +76,27 @@ def start(*arguments: str) -> subprocess.Popen:
     )
 
 
+def fork(script: str, *values: object) -> list:
+    """Runs a script that starts commands with `tools/forked.py`: processes for which TensorFlow is imported once.
+
+    Args:
+        script: finds `values` and `forked`, and sets `result`, a list of what JSON has.
+        values: what JSON has.
+    """
+    code = f"""import json, sys
+from pathlib import Path
+sys.path.insert(0, "tools")
+import forked
+values = json.loads(sys.argv[1])
+{script}
+print(json.dumps(result))"""
+    command = [sys.executable, "-c", code, json.dumps(values)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
 def contents(directory: Path) -> dict[str, bytes]:
     """Returns every file below a folder, by path."""
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}

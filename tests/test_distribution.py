@@ -1,11 +1,8 @@
 """Splitting a meta-batch over processes, against one process with the whole of it."""
 
-import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import commands
 import numpy as np
@@ -13,7 +10,6 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
 FLAGS = (
     "--recipe=paper",
     "--task=sine",
@@ -42,6 +38,14 @@ FLAGS = (
 )
 
 
+class Process(NamedTuple):
+    """A command that ended."""
+
+    pid: int
+    code: int
+    said: str
+
+
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for s in sockets:
@@ -50,21 +54,6 @@ def _free_ports(count: int) -> list[int]:
     for s in sockets:
         s.close()
     return ports
-
-
-def _start(logdir: Path, *flags: str, worker: int | None = None, ports: list[int] = ()) -> subprocess.Popen:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if worker is not None:
-        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-        environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": worker}})
-        flags += ("--distribution=multi_worker",)
-    command = [sys.executable, "-m", "flp_tf.main", *FLAGS, f"--logdir={logdir}", *flags]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def _start_pair(logdir: Path, *flags: str) -> list[subprocess.Popen]:
-    ports = _free_ports(2)
-    return [_start(logdir, *flags, worker=i, ports=ports) for i in range(2)]
 
 
 def _variables(logdir: Path) -> dict[str, np.ndarray]:
@@ -90,13 +79,26 @@ def single(tmp_path_factory) -> Path:
     return logdir
 
 
-MIRRORED = """
-import sys
+# The one process with two devices, then the two workers.
+PROCESSES = """
 import tensorflow as tf
-cpu, = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from flp_tf import main
-main.main(sys.argv[1:])
+from flp_tf.runs.summaries import Summaries
+
+def on_two_devices(arguments):
+    cpu, = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    command(arguments)
+
+Summaries._picture = lambda *_: None
+mirrored, distributed, clusters = values
+command, main.main = main.main, on_two_devices
+processes = [forked.Child(mirrored, Path.cwd())]
+ends = [processes[0].wait(180)]
+main.main = command
+processes += [forked.Child(distributed, Path.cwd(), {"TF_CONFIG": json.dumps(cluster)}) for cluster in clusters]
+ends += [process.wait(180) for process in processes[1:]]
+result = [[process.pid, end.code, end.out + end.err] for process, end in zip(processes, ends)]
 """
 
 
@@ -107,19 +109,19 @@ def test_two_devices_and_then_two_workers_learn_what_one_process_learns(single, 
     workers go on from its checkpoint. What SIGKILL leaves of a run is in `test_resume.py`.
     """
     logdir = tmp_path / "run"
-    flags = [*FLAGS, "--episodes=30", "--distribution=mirrored", f"--logdir={logdir}"]
-    devices = subprocess.Popen([sys.executable, "-c", MIRRORED, *flags], cwd=ROOT, stderr=subprocess.PIPE)
-    said = devices.communicate(timeout=180)[1].decode()
-    assert devices.returncode == 0 and (logdir / "result.json").exists(), said[-3000:]
-    outputs, pair = [], _start_pair(logdir, "--checkpoint_minutes=0")
-    for process in pair:
-        outputs.append(process.communicate(timeout=180)[0].decode())
-        assert process.returncode == 0, outputs[-1][-3000:]
-    assert f"Continuing {logdir} after 30 lifetimes." in outputs[0]
+    flags = [*FLAGS, f"--logdir={logdir}"]
+    mirrored = [*flags, "--episodes=30", "--distribution=mirrored"]
+    cluster = {"worker": [f"127.0.0.1:{port}" for port in _free_ports(2)]}
+    clusters = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(2)]
+    distributed = [*flags, "--checkpoint_minutes=0", "--distribution=multi_worker"]
+    devices, chief, worker = map(Process._make, commands.fork(PROCESSES, mirrored, distributed, clusters))
+    for process in (devices, chief, worker):
+        assert process.code == 0, process.said[-3000:]
+    assert f"Continuing {logdir} after 30 lifetimes." in chief.said
     _assert_same_variables(logdir, single)
     # They save on the way, too.
     assert {path.stem for path in (logdir / "checkpoints").iterdir()} == {"ckpt-28", "ckpt-29", "ckpt-30"}
     writers = {int(path.name.split(".")[-3]) for path in logdir.glob("events.out.*")}
-    assert writers == {devices.pid, pair[0].pid}, "only the chief writes events"
+    assert writers == {devices.pid, chief.pid}, "only the chief writes events"
     mine, theirs = (commands.meta_test(d / "result.json")["mean"] for d in (logdir, single))
     assert mine == pytest.approx(theirs, rel=1e-3)

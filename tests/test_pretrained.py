@@ -48,6 +48,12 @@ def test_meta_test_is_repeated(name, monkeypatch):
     assert measured == pytest.approx(result["meta_test"], rel=0.01)
 
 
+def in_numpy(weights, x):
+    """Returns activities of the network's trunk, all of a lifetime's at once: nothing changes it."""
+    kernels = [layer["W"] for layer in weights]
+    return numpy_reference.relu(numpy_reference.forward(weights, kernels, x)[-1])
+
+
 def oja(rule, kernel, pre, post):
     """Does what `numpy_reference.local_update` does, all synapses at once."""
     assert rule == "oja"
@@ -65,11 +71,13 @@ def test_lifetimes_are_those_of_numpy(name, monkeypatch):
     settings["plasticity_scale"] = config.plasticity_scale
     settings["hidden_plasticity_factor"] = config.hidden_plasticity_factor
     weights = to_numpy(weights_by_layer(run.learner))
+    trunk, head = ([layer for layer in weights if ("a" in layer) == plastic] for plastic in (False, True))
     episodes = to_numpy(run.task.compiled_sample(tf.constant(config.seed), tf.constant(0), 2, "test"))
     expected = []
     for i in range(2):
-        fast = numpy_reference.lifetime(weights, episodes.support_x[:, i], episodes.support_y[:, i], **settings).fast
-        outputs = numpy_reference.forward(weights, fast, episodes.query_x[i])[-1]
+        features, asked = (in_numpy(trunk, x) for x in (episodes.support_x[:, i], episodes.query_x[i]))
+        fast = numpy_reference.lifetime(head, features, episodes.support_y[:, i], **settings).fast
+        outputs = numpy_reference.forward(head, fast, asked)[-1]
         expected.append(numpy_reference.mean_squared_error(outputs, episodes.query_y[i]))
     measured = Evaluator(run.learner, run.task, jit_compile=False)(config.seed, 2)
     assert measured.errors == pytest.approx(expected, rel=0.01)

@@ -75,42 +75,40 @@ def losses(path) -> dict[int, float]:
     return {step: value for (tag, step), value in scalars(path).items() if tag == "query/loss"}
 
 
-def until_evaluated(process) -> list[str]:
-    """Returns the lines of a training process up to its first evaluation."""
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if line.startswith("lifetime "):
-            return seen
-    pytest.fail(process.stderr.read())
+LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=40", "--eval_every=5", "--log_every=1")
+LONG += ("--curriculum=2:10", "--schedule=cosine", "--clip_norm=0.5")
 
 
-def stop(process) -> tuple[str, str]:
-    """Sends Ctrl-C to a training process once it has evaluated."""
-    seen = until_evaluated(process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.stdout.read(), process.stderr.read()
-    assert process.wait(timeout=60) == 128 + signal.SIGINT, err
-    return "".join(seen) + out, err
+# The first process is sent Ctrl-C, the second SIGKILL, each once it has evaluated. No time goes into pictures.
+PROCESSES = """
+import os, signal, time
+from flp_tf.runs.summaries import Summaries
 
-
-LONG = (*TINY, "--network=8", "--lifetime=4", "--episodes=80", "--eval_every=10", "--log_every=1")
-LONG += ("--curriculum=2:40", "--schedule=cosine", "--clip_norm=0.5")
+Summaries._picture = lambda *_: None
+result = []
+for arguments, number in zip(values, (signal.SIGINT, signal.SIGKILL)):
+    process = forked.Child(arguments, Path.cwd())
+    while b"\\nlifetime " not in os.pread(process._out.fileno(), 10_000, 0) and time.monotonic() < process.began + 90:
+        time.sleep(0.002)
+    process.kill(number)
+    end = process.wait(120)
+    result.append([end.code, end.out, end.err])
+"""
 
 
 def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tmp_path):
     """Stopped by SIGINT, then killed, each in a process of its own; for other signals see `test_interruption.py`."""
     whole, disturbed = tmp_path / "whole", tmp_path / "disturbed"
     commands.run(*LONG, "--checkpoint_minutes=60", f"--logdir={whole}")
-    out, err = stop(commands.start(*LONG, "--checkpoint_minutes=60", f"--logdir={disturbed}"))
+    command = [*LONG, f"--logdir={disturbed}"]
+    (code, out, err), (code_of_killed, out_of_killed, _) = commands.fork(
+        PROCESSES, [*command, "--checkpoint_minutes=60"], command
+    )
+    assert (code, code_of_killed) == (128 + signal.SIGINT, -signal.SIGKILL), err
     match = re.search(r"Stopped after (\d+) lifetimes and saved; the same command continues\.", out)
-    assert match and 0 < int(match[1]) < 80
+    assert match and 0 < int(match[1]) < 40
     assert "Traceback" not in err and "query_loss=" in err
-    assert not (disturbed / "result.json").exists()
-    process = commands.start(*LONG, f"--logdir={disturbed}")
-    assert f"Continuing {disturbed} after {match[1]} lifetimes.\n" in until_evaluated(process)
-    process.kill()
-    process.communicate()
+    assert f"Continuing {disturbed} after {match[1]} lifetimes.\n" in out_of_killed
     assert not (disturbed / "result.json").exists() and (disturbed / ".lock").exists()
     # What a process killed in the middle of an event and of a checkpoint leaves.
     events = max(disturbed.glob("events*"), key=lambda file: file.stat().st_mtime)
@@ -118,12 +116,12 @@ def test_stopped_and_killed_processes_end_where_an_undisturbed_run_does(bare, tm
     (disturbed / "checkpoints" / ".ckpt-9.npz.flp_tf-0123456789abcdef.partial").write_bytes(b"half")
     commands.run(*LONG, f"--logdir={disturbed}")
     assert scalars(disturbed) == scalars(whole)
-    assert list(losses(whole)) == list(range(1, 81))
+    assert list(losses(whole)) == list(range(1, 41))
     assert_bitwise_equal(checkpoint(disturbed), checkpoint(whole))
     results = [json.loads((path / "result.json").read_text()) for path in (disturbed, whole)]
     assert results[0] | {"minutes": 0} == results[1] | {"minutes": 0}
     kept = {path.name for path in (disturbed / "checkpoints").iterdir()}
-    assert kept == {f"ckpt-{step}.npz" for step in (78, 79, 80)}
+    assert kept == {f"ckpt-{step}.npz" for step in (38, 39, 40)}
     assert not (disturbed / ".lock").exists()
 
 

@@ -156,6 +156,24 @@ def test_reproduce_leaves_out_a_figure_that_failed(finished_run, tmp_path):
     assert ".png" not in (tmp_path / "report.md").read_text() and stale.exists()
 
 
+# The tool, whose analyses have no processes of their own.
+ANALYSING = """
+import sys
+from types import SimpleNamespace
+from absl import app
+sys.path.insert(0, {tools!r})
+import reproduce
+from flp_tf import main
+
+def start(*arguments):
+    main.main(arguments)
+    return SimpleNamespace(wait=lambda: 0)
+
+reproduce.start = start
+app.run(reproduce.main)
+"""
+
+
 def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_path):
     """Those that the tool reads and writes itself, and those of an analysis; of an evaluation, see above.
 
@@ -168,7 +186,7 @@ def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_pat
     before = set(commands.ROOT.glob("runs/*"))
     figures = "--figures=update_norms,comparison_continual"
     arguments = ["--notrain", figures, "--seeds=7,3,0", "--flags=--eval_episodes=2"]
-    done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
+    done = run_tool("-c", ANALYSING.format(tools=str(commands.ROOT / "tools")), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figure = "figures/update_norms/update_norms.png"
     assert figure in (run.parent / "report.html").read_text() and (run.parent / figure).stat().st_size

@@ -90,21 +90,30 @@ Evaluator()(0, 2, "validation")
 
 
 @pytest.mark.slow
-def test_table_and_json_of_a_checkout_and_a_baseline(tmp_path):
+def test_table_and_json_of_a_checkout_and_a_baseline(bare, eager, monkeypatch, tmp_path, capsys):
+    """The baseline has a process of its own; this checkout has this one here."""
+    in_fresh_process = until_error.in_fresh_process
+
+    def measured(target, checkout, flagfile, arguments):
+        if checkout == commands.ROOT:
+            return until_error.measure(target, [f"--flagfile={flagfile}", *arguments])
+        return in_fresh_process(target, checkout, flagfile, arguments)
+
+    monkeypatch.setattr(until_error, "in_fresh_process", measured)
     flagfile, rows, baseline = tmp_path / "tiny.cfg", tmp_path / "rows.json", tmp_path / "baseline"
-    flagfile.write_text("\n".join([*commands.TINY, "--network=8", "--episodes=2"]))
+    flagfile.write_text("\n".join([*commands.SHORT, "--network=8", "--episodes=2"]))
     for name, content in BASELINE.items():
         (baseline / "flp_tf" / name).parent.mkdir(parents=True, exist_ok=True)
         (baseline / "flp_tf" / name).write_text(content)
     arguments = [f"--flagfile={flagfile}", f"--baseline={baseline}", f"--json={rows}", "--eval_every=2"]
-    done = run_tool("tools/benchmark.py", "--until_error=1e-9", *arguments)
-    assert done.returncode == 0, done.stderr
+    until_error.main(["--until_error=1e-9", *arguments])
+    out = capsys.readouterr().out
     found = json.loads(rows.read_text())
     assert [row["checkout"] for row in found] == [str(commands.ROOT), str(baseline)]
     assert all(row["seconds"] is None and row["seconds_in_all"] > 0 for row in found)
     assert [row["lifetimes"] for row in found] == [2, 1]
     assert found[0]["error"] != found[1]["error"] == 0.25
-    assert done.stdout.count("| tiny.cfg |") == 2 and "not reached" in done.stdout
+    assert out.count("| tiny.cfg |") == 2 and "not reached" in out
 
 
 @pytest.mark.parametrize(
@@ -121,6 +130,11 @@ def test_bad_input_is_refused(arguments, message, monkeypatch):
     monkeypatch.chdir(commands.ROOT)
     with pytest.raises(SystemExit, match=message):
         until_error.main(["--until_error=0.1", *arguments])
+
+
+def test_the_benchmark_hands_over_to_it():
+    done = run_tool("tools/benchmark.py", "--until_error=1e-9")
+    assert done.returncode == 1 and "--until_error needs a --flagfile" in done.stderr
 
 
 @pytest.mark.slow
