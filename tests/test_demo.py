@@ -4,12 +4,16 @@
 """
 
 import base64
+import contextlib
+import io
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import commands
@@ -72,19 +76,32 @@ def unseen():
 
 @pytest.fixture(scope="module")
 def seen(browser, unseen, tmp_path_factory):
-    """What came of a visit to the page; see `demo_browser.mjs`."""
+    """What came of a visit to the page, which this process serves until SIGTERM; see `demo_browser.mjs`."""
     file = tmp_path_factory.mktemp("demo") / "lifetimes.json"
     file.write_text(json.dumps(unseen[0]))
-    server = subprocess.Popen([sys.executable, "tools/demo.py", "--port=0"], cwd=commands.ROOT, stdout=subprocess.PIPE)
+    said, found, ended = io.StringIO(), {}, threading.Event()
+
+    def visit():
+        while "\n" not in said.getvalue():
+            if ended.wait(0.05):
+                return
+        found["url"] = said.getvalue().split()[0]
+        command = ["node", "tests/demo_browser.mjs", browser, found["url"], str(file)]
+        found["done"] = subprocess.run(command, cwd=commands.ROOT, capture_output=True, text=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    visitor, before = threading.Thread(target=visit), signal.getsignal(signal.SIGTERM)
+    visitor.start()
     try:
-        url = server.stdout.readline().decode().split()[0]
-        visit = ["node", "tests/demo_browser.mjs", browser, url, str(file)]
-        done = subprocess.run(visit, cwd=commands.ROOT, capture_output=True, text=True, timeout=500)
+        with flagsaver.flagsaver(), contextlib.redirect_stdout(said), pytest.raises(SystemExit) as left:
+            demo.main(demo.FLAGS(["demo", "--port=0"]))
     finally:
-        server.terminate()
-    assert done.returncode == 0, done.stderr
-    assert server.wait(30) == 128 + signal.SIGINT
-    return json.loads(done.stdout) | {"url": url}
+        ended.set()
+        visitor.join()
+        signal.signal(signal.SIGTERM, before)
+    assert found["done"].returncode == 0, found["done"].stderr
+    assert left.value.code == 128 + signal.SIGINT
+    return json.loads(found["done"].stdout) | {"url": found["url"]}
 
 
 @needs_drawings
