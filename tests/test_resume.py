@@ -31,7 +31,7 @@ def assert_bitwise_equal(ours, theirs) -> None:
 TIMES = ("outer/episodes_per_second", "outer/minutes")
 # Everything that an outer step has to remember, or to find again from its number.
 OUTER_LOOP = {"schedule": "cosine", "warmup_steps": 2, "clip_norm": 0.5}
-OUTER_LOOP |= {"meta_batch": 2, "episodes": 2 * STEPS, "lifetime": 4, "curriculum": "2:4"}
+OUTER_LOOP |= {"meta_batch": 2, "episodes": 2 * STEPS, "lifetime": 4, "segment_length": -1, "curriculum": "2:4"}
 
 
 def test_resumed_trainer_is_bitwise_the_uninterrupted_one(eager, tmp_path):
