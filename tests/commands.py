@@ -41,6 +41,14 @@ TINY = (
 # The same for the fixture `eager`, in which every inner step takes its time.
 SHORT = (*TINY, "--lifetime=2", "--segment_length=-1", "--eval_every=6", "--eval_episodes=2")
 
+# TensorBoard as where there is no TensorFlow, which it has a substitute for, and does not import for seconds.
+TENSORBOARD = """
+import sys, types
+sys.modules["tensorboard.compat.notf"] = types.ModuleType("notf")
+from tensorboard.main import run_main
+run_main()
+"""
+
 
 def run(*arguments: object) -> None:
     """Does what `python -m flp_tf.main ARGUMENTS` does, in this process."""

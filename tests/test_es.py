@@ -125,7 +125,7 @@ from flp_tf.meta.devices import compiled_estimate
 
 def peak(estimator, steps, **option):
     flags = {"estimator": estimator, "lifetime": steps, "num_plastic_layers": 2, **option}
-    config = flp_tf.configure(task="sine", network="256-256", batch_size=2, query_size=2, **flags)
+    config = flp_tf.configure(task="sine", network="128-128", batch_size=2, query_size=2, **flags)
     task = config.make_task()
     learner = learners.build(config, task)
     of_run = config.choice("estimator")()
@@ -134,8 +134,8 @@ def peak(estimator, steps, **option):
     estimate(task.sample(0, 0, 1, "train"), tf.constant([1, 2])).loss.numpy()
     return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
-peaks = [peak("es", 5, pairs=1), peak("es", 500, pairs=1), peak("pes", 500, pairs=1, unrolls=2)]
-print(json.dumps([*peaks, peak("backprop", 500, segment_length=-1)]))
+peaks = [peak("es", 20, pairs=1), peak("es", 2000, pairs=1), peak("pes", 2000, pairs=1, unrolls=2)]
+print(json.dumps([*peaks, peak("backprop", 2000, segment_length=-1)]))
 """
 
 

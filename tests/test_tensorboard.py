@@ -11,6 +11,7 @@ import urllib.request
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import TENSORBOARD
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import flp_tf
@@ -67,7 +68,7 @@ class TensorBoard:
 @pytest.fixture(scope="module")
 def board(finished_run):
     process = subprocess.Popen(
-        [sys.executable, "-m", "tensorboard.main", "--logdir", str(finished_run.path), "--host=127.0.0.1", "--port=0"],
+        [sys.executable, "-c", TENSORBOARD, "--logdir", str(finished_run.path), "--host=127.0.0.1", "--port=0"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

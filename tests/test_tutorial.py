@@ -39,6 +39,10 @@ def test_it_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", f"{commands.ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    tensorboard = tmp_path / "tensorboard"
+    tensorboard.write_text(f"#!{sys.executable}\n{commands.TENSORBOARD}")
+    tensorboard.chmod(0o700)
+    monkeypatch.setenv("TENSORBOARD_BINARY", str(tensorboard))
     text = NOTEBOOK.read_text()
     for shown, here in {"episodes=1000": "episodes=10", "episodes=500": "episodes=5", "64-64-64": "16-16"}.items():
         assert text.count(shown) == 1
