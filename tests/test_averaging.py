@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 # Another optimizer for each group, and the running mean that is tested.
 MIXED = {
+    "segment_length": -1,
     "slow_optimizer": "muon",
     "feedback_optimizer": "adamw",
     "plasticity_optimizer": "lion",
