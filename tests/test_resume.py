@@ -88,7 +88,7 @@ Summaries._picture = lambda *_: None
 result = []
 for arguments, number in zip(values, (signal.SIGINT, signal.SIGKILL)):
     process = forked.Child(arguments, Path.cwd())
-    while b"\\nlifetime " not in os.pread(process._out.fileno(), 10_000, 0) and time.monotonic() < process.began + 90:
+    while b"\\nlifetime " not in os.pread(process.out.fileno(), 10_000, 0) and time.monotonic() < process.began + 90:
         time.sleep(0.002)
     process.kill(number)
     end = process.wait(120)

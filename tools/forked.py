@@ -46,11 +46,17 @@ class Child:
         arguments: of the command line.
         folder: the working directory.
         environment: variables beside those of this process.
+
+    Attributes:
+        pid: of the process.
+        began: when it was started, by `time.monotonic`.
+        out: the file that it prints to.
+        err: the file of its standard error.
     """
 
     def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None):
         self.began = time.monotonic()
-        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self.pid = os.fork()
         if not self.pid:
             self._be_the_command(arguments, folder, environment or {})
@@ -71,7 +77,7 @@ class Child:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             code = os.waitstatus_to_exitcode(status) if pid else time.sleep(0.005)
         texts = []
-        for file in (self._out, self._err):
+        for file in (self.out, self.err):
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
             file.close()
@@ -80,8 +86,8 @@ class Child:
     def _be_the_command(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> NoReturn:
         code = 1
         try:
-            os.dup2(self._out.fileno(), 1)
-            os.dup2(self._err.fileno(), 2)
+            os.dup2(self.out.fileno(), 1)
+            os.dup2(self.err.fileno(), 2)
             sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
             os.environ.update(environment)
             os.chdir(folder)
