@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Threads of NumPy spin while they wait for each other: where something else has the cores, small products take
+# several times as long on two threads as on one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Much of the time of a compilation by XLA goes into making the compiled code quick, which is no code of
 # ours. `XLA_FLAGS= tools/test` compiles as a user does.
 os.environ.setdefault(

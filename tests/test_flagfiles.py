@@ -26,14 +26,14 @@ CELLS = [(network, cell) for table in TABLES.values() for network in table.netwo
 BASES = sorted({network for network, _ in CELLS})
 
 
-def without_order(network: str, cell: Cell) -> tuple[str, ...]:
-    """Returns what a cell's run depends on, but for the order of its data."""
-    lines = cell.flagfile(network).read_text().splitlines()
-    return (network, cell.name, *(line for line in lines if line not in ORDERS.values()))
+def what_differs(network: str, cell: Cell) -> tuple[str, ...]:
+    """Returns the lines of a cell's flagfile but for the order of the data, and of a compact network its name, too."""
+    lines = [line for line in cell.flagfile(network).read_text().splitlines() if line not in ORDERS.values()]
+    return (network, cell.name if "compact" in network else "", *lines)
 
 
-# Of cells that differ in the order of the data alone, one is trained.
-TRAINED = sorted({without_order(*pair): pair for pair in CELLS}.values())
+# Of cells that differ in the order of the data alone, one is trained; of those of a large network, one per flagfile.
+TRAINED = sorted({what_differs(*pair): pair for pair in CELLS}.values())
 ARCHIVES = commands.ROOT.parent / "shared" / "data"
 
 # What makes an outer step of a task cheap, and runs it on the data that there are.
