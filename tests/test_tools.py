@@ -102,7 +102,7 @@ def row_of(table: dict, **where) -> dict:
 
 
 def test_reproduce_tells_what_stopped_runs_are(bare, eager, tmp_path):
-    """A run without its end counts with the lifetimes it had, beside a finished one of another seed.
+    """A run without its end counts with the lifetimes it had, beside a finished one of another seed; one diverged.
 
     The folder is relative to the working directory, for the tool and for the command that it starts.
     """
@@ -119,13 +119,18 @@ def test_reproduce_tells_what_stopped_runs_are(bare, eager, tmp_path):
         path.unlink()
     config = json.loads((stopped / "config.json").read_text())
     (stopped / "config.json").write_text(json.dumps(config | {"seed": 1}))
-    arguments = ["--notrain", "--figures=none", "--seeds=0,1", "--flags=--eval_episodes=3"]
+    diverged = shutil.copytree(stopped, out / logdir.format(2))
+    with tf.summary.create_file_writer(str(diverged)).as_default(step=5):
+        tf.summary.text("diverged", "Meta-training diverged")
+    arguments = ["--notrain", "--figures=none", "--seeds=0,1,2", "--flags=--eval_episodes=3"]
     done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = row_of(json.loads((out / "table.json").read_text()), method="gradient", continual=True)
     measured = json.loads((stopped / "evaluation.json").read_text())
     assert measured["meta_test"]["episodes"] == 3 and measured["episodes"] == 5
     assert row["second_order"] is False and row["seeds"] == [0, 1] and row["episodes"] == 5
+    assert row["diverged"] == 1 and "; 1 diverged | " in (out / "report.md").read_text()
+    assert not (diverged / "evaluation.json").exists()
     assert row["minutes"] == pytest.approx((finished["minutes"] + measured["minutes"]) / 2)
     assert 0 < measured["minutes"] < finished["minutes"]
     means = [finished["meta_test"]["mean"], measured["meta_test"]["mean"]]

@@ -90,6 +90,13 @@ Evaluator()(0, 2, "validation")
 
 
 @pytest.mark.slow
+def test_a_run_that_diverges_has_a_row(bare, eager, tmp_path):
+    flags = [*commands.SHORT, "--network=8", "--plasticity_init=1e30", "--max_skipped=2"]
+    row = until_error.measure(1e-9, flags)
+    assert (row["lifetimes"], row["error"], row["seconds"]) == (2, None, None) and row["seconds_in_all"] > 0
+
+
+@pytest.mark.slow
 def test_table_and_json_of_a_checkout_and_a_baseline(bare, eager, monkeypatch, tmp_path, capsys):
     """The baseline has a process of its own; this checkout has this one here."""
     in_fresh_process = until_error.in_fresh_process

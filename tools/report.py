@@ -2,10 +2,11 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import markdown
-from experiments import Table
+from experiments import Cell, Table
 
 FILES = ("report.md", "report.html", "table.json")
 # Of a row in table.json.
@@ -17,6 +18,7 @@ COLUMNS = (
     "mean",
     "stderr",
     "seeds",
+    "diverged",
     "episodes",
     "minutes",
 )
@@ -24,6 +26,38 @@ STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}img{max-width:100%}"
     "table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3em .7em;text-align:left}"
 )
+
+
+def row_of(cell: Cell, found: list[dict]) -> dict:
+    """Returns the row of a cell; without a mean if all of its runs diverged.
+
+    Args:
+        cell: the cell.
+        found: of each of its runs, from `reproduce.result`.
+    """
+    results = [one for one in found if "diverged" not in one]
+    row = {"label": cell.label, "order": cell.order, "paper": cell.paper, "continual": cell.order == "continual"}
+    row |= {"diverged": len(found) - len(results), "seeds": [one["seed"] for one in results], "machines": []}
+    if not results:
+        return row
+    means = [one["meta_test"]["mean"] for one in results]
+    mean = sum(means) / len(means)
+    if len(means) > 1:
+        stderr = math.sqrt(sum((m - mean) ** 2 for m in means) / (len(means) - 1) / len(means))
+    else:
+        stderr = results[0]["meta_test"]["stderr"]
+    minutes = [one["minutes"] for one in results if "minutes" in one]
+    return row | {
+        "method": results[0]["method"],
+        "num_plastic_layers": results[0]["num_plastic_layers"],
+        "second_order": results[0].get("second_order"),
+        "mean": mean,
+        "stderr": stderr,
+        "episodes": min(one["episodes"] for one in results),
+        "planned": max(one["planned"] for one in results),
+        "minutes": sum(minutes) / len(minutes) if minutes else None,
+        "machines": sorted({one.get("machine", "machines not recorded") for one in results}),
+    }
 
 
 def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path, provenance: str) -> None:
@@ -51,7 +85,7 @@ def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path
     report.write_text(text)
     body = markdown.markdown(text, extensions=["tables"])
     page.write_text(f"<!doctype html><meta charset=utf-8><title>{table.title}</title><style>{STYLE}</style>{body}")
-    plain = [{name: row[name] for name in COLUMNS} for row in rows]
+    plain = [{name: row.get(name) for name in COLUMNS} for row in rows]
     rows_file.write_text(json.dumps(plain, indent=1) + "\n")
 
 
@@ -64,9 +98,9 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
     found = {(row["label"], row["order"]): row for row in rows}
     for cell in table.cells:
         row = found.get((cell.label, cell.order))
-        here, seeds, episodes, minutes = "not run", "", "", ""
-        if row:
-            here = f"{row['mean']:.3g} ({row['stderr']:.1g})"
+        here, seeds, episodes, minutes = f"{row['diverged']} diverged" if row else "not run", "", "", ""
+        if row and row["seeds"]:
+            here = f"{row['mean']:.3g} ({row['stderr']:.1g})" + f"; {here}" * bool(row["diverged"])
             seeds = ", ".join(map(str, row["seeds"]))
             episodes = str(row["episodes"]) + f" of {row['planned']}" * (row["episodes"] < row["planned"])
             minutes = "-" if row["minutes"] is None else f"{row['minutes']:.0f}"

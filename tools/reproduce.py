@@ -16,7 +16,6 @@ them: a run that another process trains is passed over.
 import concurrent.futures
 import contextlib
 import json
-import math
 import os
 import queue
 import re
@@ -35,7 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from children import core_shares, ended_together, pin  # noqa: E402
 from experiments import TABLES, Cell, Figure, Table  # noqa: E402
-from report import FILES, write_report  # noqa: E402
+from report import FILES, row_of, write_report  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
 from flp_tf.files import check_complete  # noqa: E402
@@ -168,55 +167,29 @@ def measuring() -> list[str]:
 def result(logdir: Path) -> dict | None:
     """Returns the meta-test of a run and the lifetimes planned, evaluating one that did not come to its end.
 
-    A run that a process trains is not evaluated; it has its last evaluation, if any.
+    A run that a process trains is not evaluated; it has its last evaluation, if any. Of a run that
+    diverged there is `diverged` alone.
     """
-    if not (logdir / "result.json").exists() and (logdir / "checkpoints").exists() and not in_use(logdir):
-        start("--mode=evaluate", f"--logdir={logdir}", *measuring()).wait()
+    if not (logdir / "result.json").exists() and (logdir / "config.json").exists() and not in_use(logdir):
+        if diverged(logdir):
+            return {"diverged": True}
+        if (logdir / "checkpoints").exists():
+            start("--mode=evaluate", f"--logdir={logdir}", *measuring()).wait()
     for name in ("result.json", "evaluation.json"):
         if (logdir / name).exists():
             planned = json.loads((logdir / "config.json").read_text())["episodes"]
             found = {"planned": planned, **json.loads((logdir / name).read_text())}
-            if "diverged" not in found:
-                return found
-            print(f"{logdir.name} diverged; the table is without it.", file=sys.stderr)
-            return None
+            return {"diverged": True} if "diverged" in found else found
     return None
 
 
 def collect(table: Table, out: Path) -> list[dict]:
-    """Returns one row per cell, over all seeds that have a result."""
+    """Returns one row per cell, over all seeds that have a result or diverged."""
     cells: dict[Cell, list[dict]] = {}
     for cell, _, logdir in runs(table, out):
         if found := result(logdir):
             cells.setdefault(cell, []).append(found)
-    rows = []
-    for cell, results in cells.items():
-        means = [found["meta_test"]["mean"] for found in results]
-        mean = sum(means) / len(means)
-        if len(means) > 1:
-            stderr = math.sqrt(sum((m - mean) ** 2 for m in means) / (len(means) - 1) / len(means))
-        else:
-            stderr = results[0]["meta_test"]["stderr"]
-        minutes = [found["minutes"] for found in results if "minutes" in found]
-        rows.append(
-            {
-                "method": results[0]["method"],
-                "num_plastic_layers": results[0]["num_plastic_layers"],
-                "second_order": results[0].get("second_order"),
-                "continual": cell.order == "continual",
-                "mean": mean,
-                "stderr": stderr,
-                "seeds": [found["seed"] for found in results],
-                "episodes": min(found["episodes"] for found in results),
-                "planned": max(found["planned"] for found in results),
-                "minutes": sum(minutes) / len(minutes) if minutes else None,
-                "machines": sorted({found.get("machine", "machines not recorded") for found in results}),
-                "label": cell.label,
-                "order": cell.order,
-                "paper": cell.paper,
-            }
-        )
-    return rows
+    return [row_of(cell, found) for cell, found in cells.items()]
 
 
 def analyse(table: Table, out: Path) -> list[Path]:

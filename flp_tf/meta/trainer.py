@@ -180,6 +180,7 @@ class Trainer:
             Diverged: after `--max_skipped` outer steps in a row in which an update was skipped,
                 or with `--non_finite=zero` a loss was not finite.
         """
+        self._check_lost()
         step, self.apply_seconds = self.step, 0.0
         estimate, first = self._estimate(step), tf.constant(step * self.outer.meta_batch)
         updates = [self._update(estimate, first) for _ in range(self.estimator.updates(self.lengths.task(step)))]
@@ -190,12 +191,16 @@ class Trainer:
         self._counters["skipped"].assign_add(int(metrics["skipped"]))
         self._counters["skipped_in_a_row"].assign(self.lost_in_a_row + 1 if lost else 0)
         self._counters["steps"].assign_add(1)
+        self._check_lost()
+        return metrics
+
+    def _check_lost(self) -> None:
+        """Raises Diverged after `--max_skipped` lost steps in a row, also where a checkpoint says so."""
         if self.lost_in_a_row >= self.outer.max_skipped:
             raise Diverged(
-                f"{self.outer.max_skipped} {self.non_finite.lost} in a row were not finite, or of a loss above "
+                f"{self.lost_in_a_row} {self.non_finite.lost} in a row were not finite, or of a loss above "
                 f"{MOST_LOSS:g}; the last was at lifetime {self.episodes}"
             )
-        return metrics
 
     def _update(self, estimate: Callable, first: tf.Tensor) -> dict[str, float]:
         """Changes the weights by one estimate, unless it is to be skipped; returns its metrics.
