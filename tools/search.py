@@ -16,6 +16,7 @@ the folder, it spreads the trials over them.
 """
 
 import contextlib
+import difflib
 import importlib.util
 import os
 import signal
@@ -99,10 +100,16 @@ def spread(name: str, out: Path) -> bool:
     return INTERRUPTED not in statuses
 
 
+def close_to(named: list[str]) -> str:
+    """Returns the spaces whose names are like the one that was named; all of them if none is."""
+    close = [space for name in named[:1] for space in difflib.get_close_matches(name, cells(), n=6)]
+    return f" like it: {', '.join(close)}" if close else f": {', '.join(cells())}"
+
+
 def main(argv: list[str]) -> None:
     """Searches the space that the command line names, and writes the table."""
     if len(argv) != 2 or argv[1] not in cells():
-        sys.exit(f"search: name a space, NETWORK_ORDER_METHOD; legal values: {', '.join(cells())}")
+        sys.exit(f"search: name a space, NETWORK_ORDER_METHOD; legal values{close_to(argv[1:])}")
     if not importlib.util.find_spec("optuna"):
         sys.exit(MISSING)
     if FLAGS["out"].present and not FLAGS.out:
