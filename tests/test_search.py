@@ -223,6 +223,17 @@ def test_hopeless_and_diverged_trials(what, search_of, tmp_path, monkeypatch):
 
 
 @needs_optuna
+def test_a_process_that_is_killed_before_it_has_drawn_all_values_loses_no_trial(search_of):
+    """Not even the first, which has those of the flagfile."""
+    made = search_of("--trials=2")
+    begun = made.study.ask()
+    begun.suggest_float("slow_rate", *made.ranges["slow_rate"], log=True)
+    with made.next_trial() as trial:
+        assert trial.number == begun.number == 0 and trial.params.keys() == made.ranges.keys()
+        assert trial.params == trials.as_in_the_flagfile(made.base, made.ranges)
+
+
+@needs_optuna
 def test_another_search_in_the_folder_is_refused(search_of):
 
     search_of("--trials=1")

@@ -121,10 +121,7 @@ class Search:
                 done = self.study.get_trials(deepcopy=False)
                 asked = [one for one in done if one.state != optuna.trial.TrialState.WAITING]
                 if trial is None and len(asked) < self.settings.trials:
-                    # What is suggested depends on the trials before alone.
-                    self.study.sampler = optuna.samplers.TPESampler(seed=len(asked), constant_liar=True)
-                    trial = self.study.ask()
-                    suggest(trial, self.ranges)
+                    trial = self._drawn(self.study.ask(), len(asked))
                     claim.enter_context(locked(self.folder(trial.number)))
             yield trial
 
@@ -135,11 +132,17 @@ class Search:
         for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             with contextlib.suppress(InputError):
                 claim.enter_context(locked(self.folder(trial.number)))
-                if len(trial.params) == len(self.ranges):
-                    return optuna.trial.Trial(self.study, trial._trial_id)
-                # Its process ended before all of its values were drawn.
-                self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                # Its process may have ended before all of its values were drawn.
+                return self._drawn(optuna.trial.Trial(self.study, trial._trial_id), trial.number)
         return None
+
+    def _drawn(self, trial: Any, number: int) -> Any:
+        """Returns a trial with all of its values; what is drawn depends on the trials before it alone."""
+        import optuna
+
+        self.study.sampler = optuna.samplers.TPESampler(seed=number, constant_liar=True)
+        suggest(trial, self.ranges)
+        return trial
 
     def flags(self) -> list[str]:
         """Returns the flags that all trials have, of the flagfile and `--flags`, as far as the method has them."""
