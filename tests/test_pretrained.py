@@ -12,6 +12,7 @@ import flp_tf
 from flp_tf import pretrained
 from flp_tf.errors import InputError
 from flp_tf.meta.evaluation import Evaluator
+from flp_tf.runs.checkpoints import Checkpoints
 from flp_tf.runs.directory import RunDirectory
 
 pytestmark = pytest.mark.slow
@@ -92,8 +93,12 @@ def test_networks_of_the_tables_can_be_read(path):
     config, result = directory.config(), directory.read("result.json")
     for name in ("task", "method", "num_plastic_layers", "seed", "episodes"):
         assert getattr(config, name) == result[name]
-    if (path / "checkpoints").exists():
+    if not (path / "checkpoints").exists():
+        return
+    if config.task == "sine":
         assert flp_tf.load(path).progress()["episodes"] == result["episodes"]
+    else:  # The images may not be here.
+        assert Checkpoints(path / "checkpoints", {}).newest().content.keys()
 
 
 @pytest.mark.parametrize(
