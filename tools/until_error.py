@@ -53,10 +53,9 @@ def measure(target: float, arguments: Sequence[str]) -> dict[str, Any]:
     outer_step, evaluate = Trainer.outer_step, Evaluator.__call__
 
     def timed(trainer: Trainer) -> dict[str, float]:
-        began = time.perf_counter()
+        began, of_run["trainer"] = time.perf_counter(), trainer
         metrics = outer_step(trainer)
         of_run["seconds"] += time.perf_counter() - began
-        of_run["trainer"] = trainer
         return metrics
 
     def watched(evaluator: Evaluator, seed: int, episodes: int, split: str = "test") -> Any:
