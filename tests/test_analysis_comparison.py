@@ -12,8 +12,8 @@ from test_analysis_sweep import errors, scaled, sine_run
 
 from flp_tf.analysis.comparison import cells
 from flp_tf.analysis.series import in_series
-from flp_tf.analysis.statistics import Interval, ratio
 from flp_tf.errors import InputError
+from flp_tf.statistics import Interval, ratio
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager", "without_pictures")]
 

@@ -87,7 +87,10 @@ def test_reproduce_trains_evaluates_analyses_and_reports(finished_run, tmp_path)
         result = json.loads((tmp_path / f"sine_compact_{order}_flp2_seed0" / "result.json").read_text())
         assert (row["method"], row["num_plastic_layers"], row["continual"]) == ("flp", 2, order == "continual")
         assert row["second_order"] is None
-        assert row["mean"] == result["meta_test"]["mean"] and row["stderr"] == result["meta_test"]["stderr"]
+        assert (
+            row["mean"] == result["meta_test"]["mean"] and row["stderr_over_lifetimes"] == result["meta_test"]["stderr"]
+        )
+        assert row["stderr_over_networks"] is None
         assert row["episodes"] == episodes and row["seeds"] == [0] and row["minutes"] > 0
     report = (tmp_path / "report.md").read_text()
     assert "| FLP (2) | continual |" in report and "not run" in report
@@ -135,7 +138,9 @@ def test_reproduce_tells_what_stopped_runs_are(bare, eager, tmp_path):
     assert 0 < measured["minutes"] < finished["minutes"]
     means = [finished["meta_test"]["mean"], measured["meta_test"]["mean"]]
     assert row["mean"] == pytest.approx(statistics.mean(means))
-    assert row["stderr"] == pytest.approx(statistics.stdev(means) / math.sqrt(2))
+    assert row["stderr_over_networks"] == pytest.approx(statistics.stdev(means) / math.sqrt(2))
+    within = [finished["meta_test"]["stderr"], measured["meta_test"]["stderr"]]
+    assert row["stderr_over_lifetimes"] == pytest.approx(statistics.mean(within))
     assert "| 0, 1 | 5 of 6 |" in (out / "report.md").read_text()
 
 
@@ -189,12 +194,17 @@ def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_pat
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"seed": 3}))
     before = set(commands.ROOT.glob("runs/*"))
-    figures = "--figures=update_norms,comparison_continual"
+    stale = run.parent / "figures/comparison_iid/comparison.png"  # Of runs that are gone.
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    figures = "--figures=update_norms,comparison_continual,comparison_iid"
     arguments = ["--notrain", figures, "--seeds=7,3,0", "--flags=--eval_episodes=2"]
     done = run_tool("-c", ANALYSING.format(tools=str(commands.ROOT / "tools")), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figure = "figures/update_norms/update_norms.png"
-    assert figure in (run.parent / "report.html").read_text() and (run.parent / figure).stat().st_size
+    page = (run.parent / "report.html").read_text()
+    assert figure in page and (run.parent / figure).stat().st_size
+    assert "comparison_iid/comparison.png" not in page and stale.exists()
     (row,) = csv.DictReader((run.parent / "figures/comparison_continual/comparison.csv").open())
     mean, between = (f"{float(row[name]):.3g}" for name in ("mean", "standard_error_over_networks"))
     assert row["networks"] == "2"

@@ -10,7 +10,7 @@ import flp_tf
 PACKAGE = Path(flp_tf.__file__).parent
 # From the bottom up. A module may import those of its own folder, and those below.
 LEVELS = (
-    ("errors", "seeds", "losses", "silence", "memory"),
+    ("errors", "seeds", "losses", "silence", "memory", "statistics"),
     ("files", "registry", "component"),
     ("plasticity", "initial"),
     ("feedback",),

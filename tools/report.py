@@ -2,11 +2,12 @@
 
 import csv
 import json
-import math
 from pathlib import Path
 
 import markdown
 from experiments import Cell, Table
+
+from flp_tf.statistics import standard_error
 
 FILES = ("report.md", "report.html", "table.json")
 # Of a row in table.json.
@@ -16,11 +17,16 @@ COLUMNS = (
     "second_order",
     "continual",
     "mean",
-    "stderr",
+    "stderr_over_networks",
+    "stderr_over_lifetimes",
     "seeds",
     "diverged",
     "episodes",
     "minutes",
+)
+HEADINGS = (
+    *("method", "order", "here", "std. error over networks", "over lifetimes", "paper", "seeds"),
+    *("lifetimes each", "minutes each"),
 )
 STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}img{max-width:100%}"
@@ -42,17 +48,14 @@ def row_of(cell: Cell, found: list[dict]) -> dict:
         return row
     means = [one["meta_test"]["mean"] for one in results]
     mean = sum(means) / len(means)
-    if len(means) > 1:
-        stderr = math.sqrt(sum((m - mean) ** 2 for m in means) / (len(means) - 1) / len(means))
-    else:
-        stderr = results[0]["meta_test"]["stderr"]
     minutes = [one["minutes"] for one in results if "minutes" in one]
     return row | {
         "method": results[0]["method"],
         "num_plastic_layers": results[0]["num_plastic_layers"],
         "second_order": results[0].get("second_order"),
         "mean": mean,
-        "stderr": stderr,
+        "stderr_over_networks": float(standard_error(means)) if len(means) > 1 else None,
+        "stderr_over_lifetimes": sum(one["meta_test"]["stderr"] for one in results) / len(results),
         "episodes": min(one["episodes"] for one in results),
         "planned": max(one["planned"] for one in results),
         "minutes": sum(minutes) / len(minutes) if minutes else None,
@@ -91,24 +94,23 @@ def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path
 
 def _table(table: Table, rows: list[dict]) -> list[str]:
     """Returns the Markdown lines of the table; a cell without a run says so."""
-    lines = [
-        "| method | order | here (std. error) | paper | seeds | lifetimes each | minutes each |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = [f"| {' | '.join(HEADINGS)} |", "|" + " --- |" * len(HEADINGS)]
     found = {(row["label"], row["order"]): row for row in rows}
     for cell in table.cells:
         row = found.get((cell.label, cell.order))
-        here, seeds, episodes, minutes = f"{row['diverged']} diverged" if row else "not run", "", "", ""
+        here = f"{row['diverged']} diverged" if row else "not run"
+        networks = lifetimes = seeds = episodes = minutes = ""
         if row and row["seeds"]:
-            here = f"{row['mean']:.3g} ({row['stderr']:.1g})" + f"; {here}" * bool(row["diverged"])
+            here = f"{row['mean']:.3g}" + f"; {here}" * bool(row["diverged"])
+            networks = "-" if row["stderr_over_networks"] is None else f"{row['stderr_over_networks']:.1g}"
+            lifetimes = f"{row['stderr_over_lifetimes']:.1g}"
             seeds = ", ".join(map(str, row["seeds"]))
             episodes = str(row["episodes"]) + f" of {row['planned']}" * (row["episodes"] < row["planned"])
             minutes = "-" if row["minutes"] is None else f"{row['minutes']:.0f}"
-        lines.append(
-            f"| {cell.label} | {cell.order} | {here} | {cell.paper or '-'} | {seeds} | {episodes} | {minutes} |"
-        )
+        texts = (cell.label, cell.order, here, networks, lifetimes, cell.paper or "-", seeds, episodes, minutes)
+        lines.append(f"| {' | '.join(texts)} |")
     notes = (
-        "With one seed the standard error is over lifetimes, with more over networks, as in the paper. "
+        "The standard error over networks needs two seeds; that over lifetimes is the mean of the networks' own. "
         "Comparisons show all networks that have a checkpoint, tested in the same lifetimes, other figures one of each "
         "method: the first seed's that has a checkpoint. Ratios are of geometric means, with 95 % intervals."
     )

@@ -15,6 +15,7 @@ them: a run that another process trains is passed over.
 
 import concurrent.futures
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -193,13 +194,14 @@ def collect(table: Table, out: Path) -> list[dict]:
 
 
 def analyse(table: Table, out: Path) -> list[Path]:
-    """Makes the figures whose runs have checkpoints; returns all pictures there are but those that failed."""
+    """Makes the figures whose runs have checkpoints; returns them, and those there are that were not asked for."""
     pictures = []
     for folder, figure in table.figures.items():
         target = out / "figures" / folder
         asked = not FLAGS.figures or folder in FLAGS.figures
         logdirs = shown(table, out, folder, figure) if asked else []
-        if not logdirs or draw(folder, figure, logdirs, target):
+        # An older picture stays where the figure is not asked for, not where its runs are gone.
+        if not asked or (logdirs and draw(folder, figure, logdirs, target)):
             pictures += sorted(target.glob("*.png"))
     return pictures
 
@@ -226,8 +228,9 @@ def shown(table: Table, out: Path, folder: str, figure: Figure) -> list[Path]:
     return found
 
 
+@functools.cache
 def diverged(logdir: Path) -> bool:
-    """Returns whether the meta-training of a run diverged."""
+    """Returns whether the meta-training of a run diverged; its events are read once for all figures."""
     # It takes TensorFlow's seconds to import, and few runs have no result.
     from flp_tf.runs.summaries import has_diverged
 

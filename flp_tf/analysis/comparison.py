@@ -15,12 +15,12 @@ from flp_tf.analysis.base import ANALYSES, with_options
 from flp_tf.analysis.readout import errors_after_lifetime
 from flp_tf.analysis.result import Result, write
 from flp_tf.analysis.series import Series, in_series, order_name
-from flp_tf.analysis.statistics import ratio, standard_error
 from flp_tf.errors import InputError
 from flp_tf.registry import option
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
 from flp_tf.runs.summaries import has_diverged
+from flp_tf.statistics import ratio, standard_error
 
 NAME = "comparison"
 # In inches: the width of the figure, a row of it, and all else of its height.

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from flp_tf.files import check_complete, whole
 from flp_tf.runs import labels
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
+from flp_tf.statistics import standard_error
 
 PNG_DPI = 160
 STATISTICS = ("quantity", "unit", "mean", "standard_error")
@@ -49,9 +49,7 @@ class Curve(NamedTuple):
 
     def standard_error(self) -> np.ndarray:
         """Returns the standard error over lifetimes `[points]`, 0 for a single one."""
-        count = len(self.values)
-        with np.errstate(invalid="ignore"):
-            return np.std(self.values, axis=0, ddof=min(count - 1, 1)) / math.sqrt(count)
+        return standard_error(self.values) if len(self.values) > 1 else np.zeros(self.values.shape[1:])
 
 
 class Result(NamedTuple):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from flp_tf import lifetime
 from flp_tf.learners.base import Learner
+from flp_tf.statistics import standard_error
 from flp_tf.tasks.base import Episode, Task
 
 # Lifetimes that run side by side; results do not depend on it.
@@ -49,8 +50,9 @@ class Evaluation(NamedTuple):
 
 
 def _statistics(errors: np.ndarray) -> dict[str, float]:
-    spread = float(np.std(errors, ddof=1)) if len(errors) > 1 else 0.0
-    return {"mean": float(np.mean(errors)), "stderr": spread / math.sqrt(len(errors))}
+    # JSON has no NaN.
+    stderr = float(standard_error(errors)) if len(errors) > 1 else 0.0
+    return {"mean": float(np.mean(errors)), "stderr": stderr}
 
 
 def lifetimes_at_once(episodes: int) -> int:

@@ -1,4 +1,4 @@
-"""Statistics over independently trained networks."""
+"""Statistics over independently trained networks, and over lifetimes."""
 
 import math
 from typing import NamedTuple
@@ -46,6 +46,14 @@ def ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
     return Interval(estimate, float(np.exp(found.low)), float(np.exp(found.high)))
 
 
-def standard_error(values: np.ndarray) -> float:
-    """Returns the standard error of the mean of `values [n]`; NaN for fewer than two."""
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+def standard_error(values: np.ndarray) -> np.ndarray:
+    """Returns the standard error of the mean of `values [n, ...]` over the first axis `[...]`.
+
+        sqrt(sum of squared deviations from the mean / (n - 1) / n)
+
+    It is NaN for fewer than two values, which say nothing of how they vary.
+    """
+    if len(values) < 2:
+        return np.full(np.shape(values)[1:], math.nan)[()]
+    with np.errstate(invalid="ignore"):
+        return np.std(values, axis=0, ddof=1) / math.sqrt(len(values))
