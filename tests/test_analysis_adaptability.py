@@ -48,27 +48,29 @@ def test_before_adaptation_it_is_feature_reuse():
 
 
 def test_adaptation_moves_all_but_the_forward_weights(tmp_path):
+    """The control moves the output layer alone, where it began as the trained network had it."""
     run, flp = reused(), tiny.sine_run(num_plastic_layers=2)
-    before = weights(frozen_copy(run, flp.config))
     result = tiny.analyze("adaptability", [run, flp], tmp_path, lifetimes=2, **SHORT)
     png, table, events = result.files
     assert png.stat().st_size > 10_000 and events.exists()
     assert [(row["tested"], row["quantity"], row["unit"]) for row in tiny.table(table)] == [
         ("after the lifetime", "error", "MSE")
-    ] * 3
+    ] * 4
     labels = [(row["method"], row["plastic_layers"]) for row in result.rows]
-    assert labels == [("feature reuse (1)", 1), ("FLP (2)", 2), ("feature reuse (1) + plasticity (2)", 2)]
-    (adapted,) = tmp_path.glob("reused_flp2_*")
-    adapted = load(adapted)
-    config = adapted.config
-    assert (config.method, config.num_plastic_layers, config.episodes) == ("flp", 2, 3)
-    after = weights(adapted.learner)
-    for old, new in zip(before, after):
-        assert np.array_equal(old["W"], new["W"]) and np.array_equal(old["b"], new["b"])
-    for old, new in zip(before[1:], after[1:]):
-        assert not np.array_equal(old["a"], new["a"])
-        assert old["beta"] != new["beta"]
-    assert not np.array_equal(before[1]["B"][0], after[1]["B"][0])
+    control = ("feature reuse (1) + lifetimes", 1)
+    assert labels == [("feature reuse (1)", 1), control, ("FLP (2)", 2), ("feature reuse (1) + plasticity (2)", 2)]
+    for method, depth in (("flp", 2), ("feature_reuse", 1)):
+        (adapted,) = tmp_path.glob(f"reused_{method}{depth}_*")
+        adapted = load(adapted)
+        config = adapted.config
+        assert (config.method, config.num_plastic_layers, config.episodes) == (method, depth, 3)
+        before, after = weights(frozen_copy(run, config)), weights(adapted.learner)
+        for old, new in zip(before, after, strict=True):
+            assert np.array_equal(old["W"], new["W"]) and np.array_equal(old["b"], new["b"])
+        for old, new in zip(before[-depth:], after[-depth:]):
+            assert not np.array_equal(old["a"], new["a"])
+            assert old["beta"] != new["beta"]
+        assert not np.array_equal(before[-depth]["B"][0], after[-depth]["B"][0])
 
 
 def test_a_finished_adaptation_is_not_repeated(bare, tmp_path, capsys):
@@ -76,7 +78,7 @@ def test_a_finished_adaptation_is_not_repeated(bare, tmp_path, capsys):
     results = [tiny.analyze("adaptability", [run], tmp_path, lifetimes=2, **SHORT) for _ in range(2)]
     assert "Continuing" in capsys.readouterr().out
     assert results[0].rows == results[1].rows
-    assert [row["plastic_layers"] for row in results[0].rows] == [1, 2]
+    assert [row["plastic_layers"] for row in results[0].rows] == [1, 1, 2]
 
 
 def test_what_is_not_given_is_gentle_or_as_trained():

@@ -147,12 +147,14 @@ TABLE1 = Table(
         adaptability=[("feature_reuse", "continual"), ("flp2", "continual")],
         interference=[("flp2", "continual"), ("gradient3", "continual"), ("gradient3_first_order", "continual")],
         alignment=[("flp2", "continual"), ("flp3", "continual")],
-        update_norms=[("flp2", "continual"), ("gradient3", "continual")],
+        # The paper's Fig. 2D is of the i.i.d. task.
+        update_norms=[("flp2", "iid"), ("gradient3", "iid")],
         learning_curves=[
             (name, "continual")
             for name in ("feature_reuse", "flp2", "flp3", "gradient3", "gradient3_first_order", "oml3", "dfa2")
         ],
     )
+    | {"update_norms_continual": Figure("update_norms", [("flp2", "continual"), ("gradient3", "continual")])}
     | _comparisons(
         ORDERS,
         *("flp2", "flp2_linear", "feature_reuse", "feature_reuse_linear", "flp3"),

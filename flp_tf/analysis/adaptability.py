@@ -55,11 +55,13 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
     The slow forward weights of each feature-reuse run are frozen; upstream layers get
     plasticity and feedback, and meta-training goes on with these (and the output's)
     alone. What results stands between feature reuse and FLP that was meta-learned from
-    the start: the nearer to FLP, the less its features are FLP's own.
+    the start: the nearer to FLP, the less its features are FLP's own. As a control, the
+    output layer alone is meta-trained for as many more lifetimes: what that gains is no
+    gain of plasticity below.
 
     The adapted networks have as many plastic layers as the given FLP runs (2 if there
-    are none) and are run directories in the output folder, so that an interrupted
-    analysis continues. They are meta-trained as the feature-reuse run was, without its
+    are none), the controls one. Both are run directories in the output folder, so that an interrupted
+    analysis continues, and are meta-trained as the feature-reuse run was, without its
     curriculum and with the outer steps of `AdaptabilityOptions`.
 
     Args:
@@ -85,7 +87,7 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
         raise InputError(f"--analysis={NAME} needs a run of --method={REUSE} in --logdir")
     changes = vars(AdaptabilityOptions(**outer))
     depths = sorted({series.config.num_plastic_layers for series in given} - {1}) or [DEFAULT_DEPTH]
-    adapted = [adapt(series, depth, output, changes) for series in reused for depth in depths]
+    adapted = [adapt(series, depth, output, changes) for series in reused for depth in (1, *depths)]
     every = sorted([*given, *adapted], key=lambda series: series.config.num_plastic_layers)
     curves = [
         Curve(
@@ -103,12 +105,12 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
 
 
 def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) -> Series:
-    """Meta-trains upstream feedback and plasticity of every network of a series.
+    """Meta-trains feedback and plasticity of every network of a series, with its forward weights frozen.
 
     Args:
         series: feature-reuse networks.
-        depth: plastic layers after adaptation.
-        output: folder for the run directories `<run's folder>_flp<depth>_<fingerprint>`.
+        depth: plastic layers after adaptation; 1 is the control.
+        output: folder for the run directories `<run's folder>_<method><depth>_<fingerprint>`.
         outer: values of `AdaptabilityOptions`.
 
     Returns:
@@ -118,14 +120,15 @@ def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) ->
     for run in series.runs:
         config = adapted_config(run.config, depth, outer)
         learner = frozen_copy(run, config)
-        name = f"{run.path.name}_{PLASTIC}{depth}_{fingerprint(run, config)}"
+        name = f"{run.path.name}_{config.method}{depth}_{fingerprint(run, config)}"
         directory = RunDirectory(output / name, "output")
         check_no_link(directory.path, output, "output")
         trainer = training.make_trainer(config, run.task, learner)
         with directory.claimed(config):
             training.train(trainer, Evaluator(learner, run.task, config.jit_compile), directory, config)
         adapted.append(Run(directory.path, config, run.task, learner))
-    return Series(f"{series.label} + plasticity ({depth})", tuple(adapted), series.variant + 1)
+    gained = f"plasticity ({depth})" if depth > 1 else "lifetimes"
+    return Series(f"{series.label} + {gained}", tuple(adapted), series.variant + 1)
 
 
 def adapted_config(config: Config, depth: int, outer: Mapping[str, Any]) -> Config:
@@ -133,7 +136,8 @@ def adapted_config(config: Config, depth: int, outer: Mapping[str, Any]) -> Conf
     changes = {flag: value for flag, value in outer.items() if value != AS_TRAINED}
     steps = changes.get("episodes", config.episodes) // config.meta_batch
     changes["warmup_steps"] = min(changes["warmup_steps"], steps)
-    return config.replace(method=PLASTIC, num_plastic_layers=depth, curriculum="", **changes)
+    method = PLASTIC if depth > 1 else REUSE
+    return config.replace(method=method, num_plastic_layers=depth, curriculum="", **changes)
 
 
 def fingerprint(run: Run, config: Config) -> str:
@@ -149,7 +153,7 @@ def frozen_copy(run: Run, config: Config) -> Learner:
 
     Args:
         run: a network.
-        config: the same with more plastic layers. Their plasticity and feedback are fresh.
+        config: the same with as many plastic layers or more. Plasticity and feedback of those that are new are fresh.
     """
     learner = learners.build(config, run.task)
     weights = learner.variables
