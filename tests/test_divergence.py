@@ -148,7 +148,11 @@ def test_a_run_without_one_finite_meta_gradient_has_no_result(bare, eager, monke
     """Though there are fewer steps than --max_skipped, it exits with a line and a number."""
     spoil_episodes(monkeypatch, lambda index: tf.greater_equal(index, 0))
     for _ in range(2):
-        with pytest.raises(SystemExit, match="flp_tf: none of the 4 meta-gradients was finite"):
+        # No rate can be the cause.
+        advice = (
+            "it was so from the first lifetime on: lower --plasticity_init=1 and --output_plasticity_init=1, and name"
+        )
+        with pytest.raises(SystemExit, match=f"flp_tf: none of the 4 meta-gradients was finite.*; {advice}"):
             commands.run(*SHORT, "--episodes=4", f"--logdir={tmp_path}")
         assert not (tmp_path / "result.json").exists()
     found = tensors(tmp_path)

@@ -252,6 +252,8 @@ def test_flags_that_are_given_are_not_searched(search_of):
         name = flag.partition("=")[0]
         with pytest.raises(study.InputError, match=f"--flags: {name} follows from --cost"):
             search_of(f"{SMALL},{flag}")
+    with pytest.raises(study.InputError, match="--flags: --lifetimes does not go with --cost"):
+        search_of(f"{SMALL},--curriculum=,--lifetimes=3")
 
 
 @needs_optuna

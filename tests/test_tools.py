@@ -176,6 +176,7 @@ import reproduce
 from flp_tf import main
 
 def start(*arguments):
+    print(*arguments)
     main.main(arguments)
     return SimpleNamespace(wait=lambda: 0)
 
@@ -187,28 +188,33 @@ app.run(reproduce.main)
 def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_path):
     """Those that the tool reads and writes itself, and those of an analysis; of an evaluation, see above.
 
-    Drawn is the first seed that has a checkpoint, in a comparison every seed.
+    Drawn is the first seed that has a checkpoint and did not diverge, in a comparison every seed.
     """
     run = shutil.copytree(finished_run.path, tmp_path / "runs/table1/sine_compact_continual_flp2_seed0")
-    other = shutil.copytree(run, run.with_name("sine_compact_continual_flp2_seed3"))
-    config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps(config | {"seed": 3}))
+    config = json.loads((run / "config.json").read_text())
+    for seed in (3, 7):
+        other = shutil.copytree(run, run.with_name(f"sine_compact_continual_flp2_seed{seed}"))
+        (other / "config.json").write_text(json.dumps(config | {"seed": seed}))
+    (other / "result.json").unlink()
+    with tf.summary.create_file_writer(str(other)).as_default(step=5):
+        tf.summary.text("diverged", "Meta-training diverged")
     before = set(commands.ROOT.glob("runs/*"))
     stale = run.parent / "figures/comparison_iid/comparison.png"  # Of runs that are gone.
     stale.parent.mkdir(parents=True)
     stale.touch()
-    figures = "--figures=update_norms,comparison_continual,comparison_iid"
+    figures = "--figures=update_norms_continual,comparison_continual,comparison_iid"
     arguments = ["--notrain", figures, "--seeds=7,3,0", "--flags=--eval_episodes=2"]
     done = run_tool("-c", ANALYSING.format(tools=str(commands.ROOT / "tools")), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    figure = "figures/update_norms/update_norms.png"
+    figure = "figures/update_norms_continual/update_norms.png"
     page = (run.parent / "report.html").read_text()
     assert figure in page and (run.parent / figure).stat().st_size
     assert "comparison_iid/comparison.png" not in page and stale.exists()
+    assert f"--analysis=update_norms --logdir={run.with_name('sine_compact_continual_flp2_seed3')} " in done.stdout
     (row,) = csv.DictReader((run.parent / "figures/comparison_continual/comparison.csv").open())
     mean, between = (f"{float(row[name]):.3g}" for name in ("mean", "standard_error_over_networks"))
     assert row["networks"] == "2"
-    assert f"| FLP (2) | 2 | 0 | {mean} ({float(between):.1g}) |  |  |" in (run.parent / "report.md").read_text()
+    assert f"| FLP (2) | 2 | 1 | {mean} ({float(between):.1g}) |  |  |" in (run.parent / "report.md").read_text()
     assert set(commands.ROOT.glob("runs/*")) == before
 
 

@@ -133,6 +133,7 @@ def test_table_and_json_of_a_checkout_and_a_baseline(bare, eager, monkeypatch, t
         (["--flagfile=none.cfg"], "none.cfg is no file"),
         (["--flagfile=flags/quick.cfg", "--baseline=/nowhere"], "--baseline=/nowhere holds no folder flp_tf"),
         (["--flagfile=flags/quick.cfg", "--seeds=x"], "--seeds=x cannot be read"),
+        (["--flagfile=flags/quick.cfg", "--seed=5"], "--seed does not go with --until_error; --seeds names the seeds"),
         (["--flagfile=flags/quick.cfg", "--json=/nowhere/x.json"], "--json=/nowhere/x.json lies in no folder"),
     ],
 )

@@ -16,6 +16,7 @@ them: a run that another process trains is passed over.
 import concurrent.futures
 import contextlib
 import functools
+import itertools
 import json
 import os
 import queue
@@ -207,7 +208,7 @@ def analyse(table: Table, out: Path) -> list[Path]:
 
 
 def shown(table: Table, out: Path, folder: str, figure: Figure) -> list[Path]:
-    """Returns the runs that a figure shows: those with a checkpoint, or of each cell the first seed's of them.
+    """Returns the runs that a figure shows: those with a checkpoint, or one of each cell, of the first that trained.
 
     One of every seed has finished and diverged runs alone, and says which of those there are it
     lacks; it is not drawn without its first method, which all others are compared with.
@@ -217,7 +218,8 @@ def shown(table: Table, out: Path, folder: str, figure: Figure) -> list[Path]:
         logdirs = [run_directory(table, out, order, name, int(seed)) for seed in FLAGS.seeds]
         drawable = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
         if not figure.every_seed:
-            found += drawable[:1]
+            trained = (logdir for logdir in drawable if (logdir / "result.json").exists() or not diverged(logdir))
+            found += itertools.islice(trained, 1)
             continue
         finished = [logdir for logdir in drawable if (logdir / "result.json").exists() or diverged(logdir)]
         if lacking := [logdir.name for logdir in logdirs if logdir.exists() and logdir not in finished]:

@@ -10,8 +10,9 @@ from flp_tf.errors import InputError
 
 # Evaluations of a trial, at equal distances in lifetimes.
 REPORTS = 20
-# Flags that follow from the cost of a trial.
+# Flags that follow from the cost of a trial, or from which its number of lifetimes would not follow.
 OF_COST = ("episodes", "warmup_steps", "eval_every")
+AGAINST_COST = "lifetimes"
 
 
 def cells() -> dict[str, tuple[str, Cell]]:
@@ -100,10 +101,15 @@ def chosen(ranges: dict[str, Any], only: Sequence[str], fixed: Collection[str]) 
 
     Raises:
         InputError: if `--only` names one that the space does not have, or that is fixed, or one that follows from
-            the cost is fixed.
+            the cost, or does not go with it, is fixed.
     """
     if derived := [name for name in OF_COST if name in fixed]:
         raise InputError(f"--flags: --{derived[0]} follows from --cost; legal are flags that do not")
+    if AGAINST_COST in fixed:
+        raise InputError(
+            f"--flags: --{AGAINST_COST} does not go with --cost, because drawn lengths give no fixed number of "
+            "lifetimes; legal are --lifetime and --curriculum"
+        )
     if both := [name for name in only if name in fixed]:
         raise InputError(f"--only={','.join(only)}: {both[0]} is fixed by --flags; legal is one of both")
     if unknown := [name for name in only if name not in ranges]:

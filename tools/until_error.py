@@ -178,6 +178,8 @@ def main(argv: Sequence[str]) -> None:
     checkouts = [ROOT, *(Path(folder).resolve() for folder in options.baseline)]
     if missing := [str(path) for path in checkouts if not (path / "flp_tf").is_dir()]:
         sys.exit(f"benchmark: --baseline={missing[0]} holds no folder flp_tf; legal is a checkout of this repository")
+    if any(re.match(r"--?seed\b", flag) for flag in rest):
+        sys.exit("benchmark: --seed does not go with --until_error; --seeds names the seeds, joined by commas")
     if not all(seed.isdecimal() for seed in options.seeds.split(",")):
         sys.exit(f"benchmark: --seeds={options.seeds} cannot be read; legal are integers joined by commas")
     if options.json and not Path(options.json).parent.is_dir():

@@ -29,6 +29,8 @@ from flp_tf.tasks import Task
 
 # Lifetimes of an evaluation during meta-training.
 VALIDATION_EPISODES = 10
+# Options that say how large inner steps are before the first outer step.
+FIRST_INNER_STEPS = ("plasticity_init", "output_plasticity_init", "inner_rate")
 
 
 class Point(NamedTuple):
@@ -178,7 +180,7 @@ def train(
     with Interruption() as interruption, Display(trainer, config, progress) as display:
         while trainer.step < trainer.steps:
             began = time.monotonic()
-            metrics = _outer_step(trainer, summaries, checkpoints if chief else None)
+            metrics = _outer_step(trainer, summaries, checkpoints if chief else None, config)
             seconds = time.monotonic() - began
             trainer.seconds.assign_add(seconds)
             summaries.record(metrics, seconds)
@@ -206,7 +208,7 @@ def train(
                 raise Stopped(trainer.episodes)
     trainer.end()
     if trainer.lost_in_a_row >= trainer.steps:
-        error = _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned")
+        error = _advised(trainer, f"none of the {trainer.steps} meta-gradients was finite; nothing was learned", config)
         summaries.diverged(str(error))
         raise error
 
@@ -222,12 +224,14 @@ def course(config: Config) -> str:
     return "rates and lengths stay as they are"
 
 
-def _outer_step(trainer: Trainer, summaries: Summaries, checkpoints: Checkpoints | None) -> dict[str, float]:
+def _outer_step(
+    trainer: Trainer, summaries: Summaries, checkpoints: Checkpoints | None, config: Config
+) -> dict[str, float]:
     """Takes an outer step; a divergence is shown in TensorBoard, and says where to go on, too."""
     try:
         return trainer.outer_step()
     except Diverged as diverged:
-        error = _advised(trainer, str(diverged))
+        error = _advised(trainer, str(diverged), config)
         summaries.point()
         summaries.diverged(str(error))
         # A run without a checkpoint cannot be loaded, and would not be counted as a failed training.
@@ -236,9 +240,14 @@ def _outer_step(trainer: Trainer, summaries: Summaries, checkpoints: Checkpoints
         raise error from None
 
 
-def _advised(trainer: Trainer, what: str) -> Diverged:
+def _advised(trainer: Trainer, what: str, config: Config) -> Diverged:
     """Returns the error that says what happened, and which command helps."""
-    return Diverged(f"{what}; {trainer.advice()}, and name another --logdir, because this one keeps the run as it is")
+    advice = trainer.advice()
+    begun = [f"--{name}={size:g}" for name in FIRST_INNER_STEPS if (size := getattr(config, name, 0))]
+    if trainer.lost_in_a_row >= trainer.step and begun:
+        # No rate of the outer loop has had an effect yet.
+        advice = f"it was so from the first lifetime on: lower {' and '.join(begun)}"
+    return Diverged(f"{what}; {advice}, and name another --logdir, because this one keeps the run as it is")
 
 
 def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool = True) -> None:
@@ -264,7 +273,7 @@ def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool =
         result |= _export(run, directory)
     directory.write("result.json", result)
     if "diverged" in result:
-        raise _advised(trainer, f"{result['diverged']} ({directory.result_file})")
+        raise _advised(trainer, f"{result['diverged']} ({directory.result_file})", run.config)
     if progress:
         print(results.table(run.config, run.task, result))
         print(f"Run directory: {run.path}  (tensorboard --logdir {run.path})", flush=True)
