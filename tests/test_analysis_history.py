@@ -77,7 +77,7 @@ def test_error_against_lifetimes_and_minutes(polynomial, finished_run, without_p
         assert [text.get_text().strip() for text in figure.axes[0].texts] == ["other code"]
         for run, method in zip(runs, dict.fromkeys(row["method"] for row in rows), strict=True):
             logged = events(run.path)
-            lifetimes, values = zip(*logged["meta_test/error"].items())
+            lifetimes, values = zip(*logged["validation/error"].items())
             minutes = np.interp(lifetimes, list(logged["outer/minutes"]), list(logged["outer/minutes"].values()))
             expected = lifetimes if against == "lifetimes" else minutes
             np.testing.assert_allclose(column(rows, against, method=method), expected, rtol=1e-6)
@@ -87,7 +87,7 @@ def test_error_against_lifetimes_and_minutes(polynomial, finished_run, without_p
 
 def test_what_is_not_there_is_refused(run_copy, tmp_path, monkeypatch):
     run = flp_tf.load(run_copy)
-    with pytest.raises(InputError, match=r"--scalars=rule: --logdir=.* legal are those of beta, .*meta_test"):
+    with pytest.raises(InputError, match=r"--scalars=rule: --logdir=.* legal are those of beta, .*validation"):
         analyze([run], tmp_path, scalars="rule")
     line = commands.refusal("--mode=analyze", "--analysis=history", f"--logdir={run_copy}", "--against=days")
     assert "--against=days is unknown; legal values: lifetimes, minutes" in line

@@ -27,8 +27,8 @@ LAYERS = ("layer_1", "layer_2")
 SCALARS = {
     "query/loss",
     "query/error",
-    "meta_test/error",
-    "meta_test/error_before_lifetime",
+    "validation/error",
+    "validation/error_before_lifetime",
     "outer/skipped_steps",
     "outer/episodes_per_second",
     "outer/minutes",
@@ -110,10 +110,10 @@ def test_query_losses_and_gradient_norms_are_means_of_those_of_training(board, f
 def test_meta_test_errors_are_of_unseen_sines(board, finished_run):
     _, config, task, learner = flp_tf.load(finished_run.path)
     evaluation = Evaluator(learner, task, jit_compile=False)(config.seed, VALIDATION_EPISODES, "validation")
-    errors = board.scalars("meta_test/error")
+    errors = board.scalars("validation/error")
     assert list(errors) == [3, 6]
     assert errors[6] == pytest.approx(evaluation.meta_test()["mean"], rel=1e-6)
-    assert board.scalars("meta_test/error_before_lifetime")[6] == pytest.approx(evaluation.before.mean(), rel=1e-6)
+    assert board.scalars("validation/error_before_lifetime")[6] == pytest.approx(evaluation.before.mean(), rel=1e-6)
 
 
 def test_parameter_norms_and_strengths_are_those_of_the_weights(board, finished_run):
@@ -160,7 +160,7 @@ def test_hyperparameters(board):
     assert group["hparams"]["num_plastic_layers"] == 2
     assert group["hparams"]["continual"] is True
     metrics = {metric["name"]["tag"]: metric["value"] for metric in group["metricValues"]}
-    assert metrics["meta_test/error"] == pytest.approx(board.scalars("meta_test/error")[6])
+    assert metrics["validation/error"] == pytest.approx(board.scalars("validation/error")[6])
 
 
 def test_what_the_run_is_stands_there_as_text(board):

@@ -234,6 +234,7 @@ REFUSED = {
     "--figures=curves is unknown; legal values: readout, adaptability": ["table1", "--figures=curves"],
     "--network=big is unknown; legal values: compact, paper": ["table2", "--network=big"],
     "--seeds=0,x": ["table2", "--seeds=0,x"],
+    "--flags: 20:5 is not a flag; a flag with commas": ["table1", "--flags=--curriculum=10:5,20:5"],
 }
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 
 # What a terminal that closes and a cluster send. Ctrl-C reaches all processes of a terminal without help.
@@ -20,6 +21,15 @@ class Ended(KeyboardInterrupt):
     def __init__(self, number: int):
         super().__init__(number)
         self.status = 128 + number
+
+
+def check_handed_over(tool: str, arguments: Sequence[str]) -> None:
+    """Exits with one line unless all that `--flags` hands to every run are flags."""
+    if wrong := [argument for argument in arguments if not argument.startswith("-")]:
+        sys.exit(
+            f"{tool}: --flags: {wrong[0]} is not a flag; a flag with commas stands in quotes, "
+            """--flags='"--curriculum=10:5,20:5",--seed=1'"""
+        )
 
 
 def core_shares(jobs: int) -> list[list[int]]:

@@ -34,7 +34,7 @@ from absl import app, flags
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from children import core_shares, ended_together, pin  # noqa: E402
+from children import check_handed_over, core_shares, ended_together, pin  # noqa: E402
 from experiments import TABLES, Cell, Figure, Table  # noqa: E402
 from report import FILES, row_of, write_report  # noqa: E402
 
@@ -265,6 +265,7 @@ def main(argv: list[str]) -> None:
     check("network", filter(None, [FLAGS.network]), table.networks)
     check("only", FLAGS.only, dict.fromkeys(cell.name for cell in table.cells))
     check("figures", FLAGS.figures, [*table.figures, "none"])
+    check_handed_over("reproduce", FLAGS.flags)
     if not all(seed.isdecimal() for seed in FLAGS.seeds):
         sys.exit(f"reproduce: --seeds={','.join(FLAGS.seeds)} does not read; legal are integers (0,1)")
     if not re.fullmatch(r"|\d+|\d+(\.\d+)?m", FLAGS.budget):

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 import spaces  # noqa: E402
-from children import core_shares, ended_together, pin  # noqa: E402
+from children import check_handed_over, core_shares, ended_together, pin  # noqa: E402
 from search_report import write  # noqa: E402
 from study import Search, Settings  # noqa: E402
 from trials import cells  # noqa: E402
@@ -112,6 +112,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"search: name a space, NETWORK_ORDER_METHOD; legal values{close_to(argv[1:])}")
     if not importlib.util.find_spec("optuna"):
         sys.exit(MISSING)
+    check_handed_over("search", FLAGS.flags)
     if FLAGS["out"].present and not FLAGS.out:
         sys.exit("search: --out= names no folder")
     out = Path(FLAGS.out or Path("runs") / "search" / argv[1]).expanduser().resolve()

@@ -20,7 +20,7 @@ from flp_tf.runs.summaries import MINUTES, Scalar, read_scalars
 NAME = "history"
 AXES = ("lifetimes", "minutes")
 # Scalars that are errors or losses of the task.
-ERRORS = ("meta_test", "query/error")
+ERRORS = ("validation", "query/error")
 # Panel of what is of no layer.
 WHOLE = "network"
 
@@ -29,7 +29,7 @@ WHOLE = "network"
 class HistoryOptions:
     """Options of the history."""
 
-    scalars: str = option("meta_test/error", "A TensorBoard scalar, or the first words of several, such as rule.")
+    scalars: str = option("validation/error", "A TensorBoard scalar, or the first words of several, such as rule.")
     against: str = option("lifetimes", "Lifetimes of meta-training, or the minutes that they took.", legal=AXES)
     marks: tuple[str, ...] = option((), "Vertical lines, each as PLACE:NAME, such as 1920:other code.")
 

@@ -102,7 +102,7 @@ class Summaries:
     def _hyperparameters(self, values: Mapping[str, bool | int | float | str]) -> None:
         """Writes the flags as hyperparameters, once, because TensorBoard reads the first; with errors as metrics."""
         metrics = [
-            hparams.Metric("meta_test/error", display_name=f"error on unseen episodes ({self.trainer.task.unit})"),
+            hparams.Metric("validation/error", display_name=f"error on unseen episodes ({self.trainer.task.unit})"),
             hparams.Metric("query/loss", display_name="query loss"),
         ]
         hparams.hparams_config(hparams=[hparams.HParam(name) for name in values], metrics=metrics)
@@ -171,8 +171,8 @@ class Summaries:
     def evaluation(self, evaluation: Evaluation) -> None:
         """Writes an evaluation on validation episodes, histograms and a picture of the first episode."""
         with self.writer.as_default(step=self.trainer.episodes):
-            tf.summary.scalar("meta_test/error", evaluation.meta_test()["mean"])
-            tf.summary.scalar("meta_test/error_before_lifetime", float(np.mean(evaluation.before)))
+            tf.summary.scalar("validation/error", evaluation.meta_test()["mean"])
+            tf.summary.scalar("validation/error_before_lifetime", float(np.mean(evaluation.before)))
             for layer in self.trainer.learner.network.head:
                 tf.summary.histogram(f"alpha/{layer.name}", layer.alpha)
             for tag, weight in self._of_parts():
