@@ -8,6 +8,8 @@ import tensorflow as tf
 from analysis_runs import LIFETIMES, SEED, column, mean_and_error
 
 from flp_tf import lifetime
+from flp_tf.analysis.figures import style
+from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -62,7 +64,8 @@ def test_sweep_over_a_number(tmp_path):
     assert any(np.isclose(column(rows, "standard_error", **own), bar, rtol=1e-3))
     assert {row["lifetimes"] for row in rows} == {str(LIFETIMES)} and len(rows) == 7
     (axis,) = figure.axes
-    line = max((line for line in axis.lines if line.get_color() == "0.6"), key=lambda line: len(line.get_xdata()))
+    line = max((line for line in axis.lines if not line.get_zorder()), key=lambda line: len(line.get_xdata()))
+    assert line.get_color() == style(in_series(runs, "sweep", {"initial_penalty_weight"})[0])["color"]
     np.testing.assert_array_equal(line.get_xdata(), list(values))
     np.testing.assert_allclose(line.get_ydata(), np.reshape([y for _, y in expected], (3, 2)).mean(1), **TOLERANCE)
     assert axis.get_xscale() == "symlog" and axis.get_xlabel() == "initial_penalty_weight"

@@ -6,9 +6,10 @@ layers, so that a figure reads without colour, too. More plastic layers are dark
 variants of a method are lighter, with hollow markers. Nothing here uses pyplot.
 """
 
+import itertools
 import math
 import textwrap
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def join(
     line: Callable[[Curve], Hashable] | None = None,
     point: Callable[[Curve], Hashable] | None = None,
 ) -> None:
-    """Joins points by lines through their means.
+    """Joins points by lines through their means, in the color and pattern of their method if they have one.
 
     Args:
         figure: from `points` or `scatter`.
@@ -130,7 +131,7 @@ def join(
             means = [_mean_place(together) for together in of_line.values()]
             if not isinstance(means[0][0], str):
                 means.sort()
-            axis.plot(*zip(*means), color="0.6", linewidth=1, zorder=0)
+            axis.plot(*zip(*means), linewidth=1, zorder=0, **_line_of(itertools.chain(*of_line.values())))
 
 
 def mark(figure: Figure, marks: Sequence[tuple[float, str]]) -> None:
@@ -148,6 +149,12 @@ def mark(figure: Figure, marks: Sequence[tuple[float, str]]) -> None:
         for place, name in marks:
             axis.axvline(place, color="0.4", linewidth=1)
             axis.text(place, 0.98, f"{name} ", transform=axis.get_xaxis_transform(), **MARK)
+
+
+def _line_of(curves: Iterable[Curve]) -> dict[str, Any]:
+    """Returns color and pattern of a line through points: those of their method, grey where they are of several."""
+    looks = [{name: style(curve.series)[name] for name in ("color", "linestyle")} for curve in curves]
+    return looks[0] if all(look == looks[0] for look in looks) else {"color": "0.6"}
 
 
 def _family(curve: Curve) -> tuple:

@@ -30,7 +30,7 @@ from flp_tf.tasks import Task
 # Lifetimes of an evaluation during meta-training.
 VALIDATION_EPISODES = 10
 # Options that say how large inner steps are before the first outer step.
-FIRST_INNER_STEPS = ("plasticity_init", "output_plasticity_init", "inner_rate")
+FIRST_INNER_STEPS = ("plasticity_init", "output_plasticity_init", "inner_rate", "perturbation")
 
 
 class Point(NamedTuple):
