@@ -111,6 +111,9 @@ def export_run(line: CommandLine) -> None:
     check_own(line, line.command["logdir"], directory.path)
     saved = directory.config()
     config = recall(line, saved)
+    if form == "litert" and getattr(config, "trunk_precision", "float32") != "float32":
+        print("LiteRT has no bfloat16: the trunk computes in float32, with its weights as they are.")
+        config = config.replace(trunk_precision="float32")
     default = directory.export if form == "saved_model" else directory.path / form
     if not line.command["output"]:
         check_no_link(default, directory.path, "logdir")

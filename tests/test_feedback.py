@@ -19,6 +19,7 @@ from helpers import (
     to_numpy,
 )
 
+import flp_tf
 from flp_tf import lifetime
 from flp_tf.component import named_variables
 
@@ -155,9 +156,14 @@ def test_random_feedback_that_is_plastic():
     assert f"{path}/plasticity" in learner.groups()["plasticity"]
 
 
-def test_own_rule_of_a_feedback_kernel_is_meta_learned():
-    learner = build_learner(feedback="plastic", feedback_rule="polynomial")
-    assert "network/layers/layer_1/feedback/rule/theta/110" in learner.groups()["rule"]
+def test_own_rule_of_a_feedback_kernel_is_meta_learned(eager, tmp_path):
+    """At the rates of the feedback, whatever rule the layer has."""
+    own = {"feedback": "plastic", "feedback_rule": "polynomial", "feedback_plasticity_init": 1.0, "episodes": 2}
+    sizes = {"num_sines": 2, "lifetime": 4, "batch_size": 4, "query_size": 6, "network": "4", "eval_episodes": 2}
+    config = flp_tf.configure(task="sine", output_plasticity_init=1.0, **sizes, **own)
+    run = flp_tf.meta_train(config, tmp_path / "run", progress=False)
+    theta = run.learner.groups()["feedback"]["network/layers/layer_1/feedback/kernel_rule/theta/110"]
+    assert theta.numpy() != 1.0 and np.isfinite(theta.numpy())
 
 
 @pytest.mark.parametrize("feedback", ["plastic", "cascade"])

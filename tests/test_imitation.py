@@ -33,7 +33,8 @@ REFERENCES = {"ridge": ridge, "nearest": nearest, "kernel": kernel}
 @pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize("dimensions", [1, 3])
 def test_targets_are_the_answers_of_the_algorithm(name, dimensions):
-    task = Imitation(algorithm=name, dimensions=dimensions, lifetime=7, batch_size=3, query_size=9, strength=0.5)
+    strength = {} if name == "nearest" else {"strength": 0.5}
+    task = Imitation(algorithm=name, dimensions=dimensions, lifetime=7, batch_size=3, query_size=9, **strength)
     episode = task.sample(0, 5, 2, "train")
     for i in range(2):
         x, y = (part.numpy()[:, i].reshape(21, -1).astype(float) for part in episode[:2])
@@ -74,6 +75,11 @@ def test_a_network_learns_to_imitate(bare, tmp_path):
     assert np.mean(evaluation.errors) < 0.8 * np.mean(evaluation.before)
     figure = run.task.draw(run.task.sample(0, 0, 1, "test"), np.zeros((1, 16, 1)), np.ones((1, 16, 1)))
     assert figure.axes[0].get_xlabel() == "answer of ridge"
+
+
+def test_strength_of_an_algorithm_without_one():
+    with pytest.raises(InputError, match="^--strength=9 does not go with --algorithm=nearest; it goes with ridge, ker"):
+        Imitation(algorithm="nearest", strength=9.0)
 
 
 @pytest.mark.parametrize("name", REFERENCES)

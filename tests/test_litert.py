@@ -89,6 +89,18 @@ def test_methods_with_gradients_say_what_they_need(method, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_bfloat16_trunk_goes_in_float32(bare, eager, tmp_path, capsys):
+    """The command says so; the library names the way. Errors are those of flp_tf in float32, with the same weights."""
+    run = tmp_path / "run"
+    commands.run(*commands.SHORT, "--trunk_precision=bfloat16", f"--logdir={run}")
+    with pytest.raises(InputError, match=r'^--format=litert: LiteRT has no bfloat16.*trunk_precision="float32"'):
+        litert.convert(flp_tf.load(run).learner)
+    commands.run("--mode=export", "--format=litert", f"--logdir={run}", f"--output={tmp_path / 'out'}")
+    assert "the trunk computes in float32, with its weights as they are" in capsys.readouterr().out
+    report = json.loads((tmp_path / "out/litert.json").read_text())
+    assert report["after"] == pytest.approx(report["library"], rel=1e-4)
+
+
 def test_a_state_without_entries_cannot_go():
     """Such as the biases of a layer without units."""
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import commands
 import numpy as np
 import numpy_reference
 import pytest
@@ -54,6 +55,10 @@ def test_direction(terms, lifetimes):
         assert_close(found[i], direction(to_numpy(dict(rule.theta)), kernel[i], pre[i], post[i]))
 
 
+# Coefficients that start at zero need it.
+LEARNS = {"plasticity_init": 1.0, "output_plasticity_init": 1.0}
+
+
 @pytest.mark.parametrize("start", ["oja", "hebb"])
 def test_starts(start, float64):
     """A lifetime of new coefficients is one of the rule that they start as; all others are zero."""
@@ -61,13 +66,21 @@ def test_starts(start, float64):
     learners[1] = newborn_learner(rule=start, plasticity_init=0.5)
     states = [kernels_of(one, lifetime.run(one, random_episode(steps=STEPS)).state) for one in learners]
     assert_close(*states)
-    theta = newborn_learner(rule="polynomial", rule_start="zero").network.head[0].rule.theta
+    theta = newborn_learner(rule="polynomial", rule_start="zero", **LEARNS).network.head[0].rule.theta
     assert not any(np.any(value) for value in theta.values())
+
+
+@pytest.mark.parametrize("flag", ["--plasticity_init=0", "--output_plasticity_init=0"])
+def test_nothing_to_learn_is_refused(flag, tmp_path):
+    """With coefficients and plasticity at zero all gradients are."""
+    run = tmp_path / "run"
+    line = commands.refusal(*commands.SHORT, "--rule=polynomial", "--rule_start=zero", flag, f"--logdir={run}")
+    assert "--rule_start=zero learns nothing" in line and not run.exists()
 
 
 def test_lifetime_and_meta_gradients(float64):
     """Through the segmented engine, against complex steps through a loop in NumPy."""
-    learner = build_learner(rule="polynomial", rule_terms=TERMS, rule_start="zero", plasticity_scale=0.02)
+    learner = build_learner(rule="polynomial", rule_terms=TERMS, rule_start="zero", plasticity_scale=0.02, **LEARNS)
     episode = random_episode(steps=STEPS).lifetime(0)
     head = learner.network.head
     weights = to_numpy({"layers": weights_by_layer(learner), "theta": [dict(layer.rule.theta) for layer in head]})

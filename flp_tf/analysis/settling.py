@@ -134,6 +134,6 @@ def distances(run: Run, episode: Episode, counts: list[int]) -> dict[str, list[t
 
 
 def _relative(other: tf.Tensor, activity: tf.Tensor) -> tf.Tensor:
-    """Returns `|other - activity| / |activity|` by lifetime; 0 where both are 0."""
+    """Returns `|other - activity| / |activity|` by lifetime; 0 where the activity is 0."""
     sizes = [tf.norm(tf.reshape(part, [part.shape[0], -1]), axis=-1) for part in (other - activity, activity)]
     return tf.math.divide_no_nan(*sizes)

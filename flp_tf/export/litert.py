@@ -61,12 +61,17 @@ def convert(learner: Learner, weights: str = "float32", batch: int | None = None
         batch: size of a batch; any by default, which LiteRT.js (2.5) refuses to run.
 
     Raises:
-        InputError: if the inner step needs operations that LiteRT does not have, as that of
-            methods with gradients does, if its converter refuses the network, if the state has
+        InputError: if the trunk computes in bfloat16, if the inner step needs operations that LiteRT does
+            not have, as that of methods with gradients does, if its converter refuses the network, if the state has
             a tensor without entries, or `weights` is unknown.
     """
     if weights not in WEIGHTS:
         raise InputError(f"--weights={weights} is unknown; legal values: {', '.join(WEIGHTS)}")
+    if any(layer.compute_dtype == "bfloat16" for layer in learner.network.trunk):
+        raise InputError(
+            "--format=litert: LiteRT has no bfloat16, in which the trunk computes; its weights are float32, so that "
+            '`flp_tf.load(PATH, trunk_precision="float32")` gives a learner that goes'
+        )
     functions = Constant(learner, batch)
     if empty := [name for name, part in functions.state.items() if part.shape.num_elements() == 0]:
         raise InputError(

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from flp_tf.feedback.base import Activities, flat
@@ -23,7 +24,8 @@ class CascadeFeedback(DirectFeedback):
     """`z_l = act(f B_l + sum over m > l of p_m C_ml + c_l)` (paper, section 8.1).
 
     `p_m` is the post-feedback activity of a plastic layer above. Without the direct part
-    `f B_l` the signal enters at the output layer alone, which has no layers above it.
+    `f B_l` the signal enters at the output layer alone, which has no layers above it, and so do
+    hidden layers of the feedback (`units`).
 
     Args:
         signal_size: number of entries of the feedback signal.
@@ -48,7 +50,8 @@ class CascadeFeedback(DirectFeedback):
             super().build_pathway(activity_shape)
         else:
             self.kernels = []
-            self.biases = [self.add_weight(name="bias_0", shape=(units,), initializer="zeros")]
+            bias = keras.initializers.Constant(self.initial_bias)
+            self.biases = [self.add_weight(name="bias_0", shape=(units,), initializer=bias)]
         self.from_above = {
             name: self.add_weight(name=f"from_{name}", shape=(math.prod(shape), units), initializer="he_normal")
             for name, shape in self.above_shapes.items()

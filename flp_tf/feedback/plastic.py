@@ -29,7 +29,8 @@ class PlasticFeedback(DirectFeedback):
         B += alpha_B * rule(B, f, p)
 
     Presynaptic is the signal `f`, postsynaptic the layer's post-feedback activity `p`.
-    `alpha_B` has an entry per synapse. Where the pathway has hidden layers, the last kernel
+    `alpha_B` has an entry per synapse. Weights of the rule, such as coefficients, are meta-learned
+    in the outer group `feedback`. Where the pathway has hidden layers, the last kernel
     is the plastic one, and presynaptic is the last hidden activity.
 
     Args:
@@ -51,7 +52,8 @@ class PlasticFeedback(DirectFeedback):
         **kwargs: Any,
     ):
         super().__init__(signal_size, **kwargs)
-        self.rule_name, self.rule = rule, RULES[rule](dtype=self.dtype_policy)
+        # By this name its weights are of the group `feedback`, whose rates every run of this pathway has.
+        self.rule_name, self.kernel_rule = rule, RULES[rule](dtype=self.dtype_policy)
         self.plasticity_scale = plasticity_scale
         self.plasticity_init = plasticity_init
 
@@ -67,7 +69,7 @@ class PlasticFeedback(DirectFeedback):
         self.plasticity = self.add_weight(
             name="plasticity", shape=shape, initializer=keras.initializers.Constant(self.plasticity_init)
         )
-        self.rule.build(shape)
+        self.kernel_rule.build(shape)
 
     def initial_state(self, seeds: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Returns the fast feedback kernel, `{"kernel": [..., signal, out]}`."""
@@ -80,5 +82,5 @@ class PlasticFeedback(DirectFeedback):
 
     def update(self, state: Mapping[str, tf.Tensor], signal: tf.Tensor, post: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the state after one local update of the feedback kernel; see `Pathway.update`."""
-        direction = self.rule(state["kernel"], self.hidden(signal), flat(post, self.activity_shape))
+        direction = self.kernel_rule(state["kernel"], self.hidden(signal), flat(post, self.activity_shape))
         return {"kernel": state["kernel"] + self.plasticity_scale * self.plasticity.value * direction}

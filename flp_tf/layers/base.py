@@ -76,6 +76,7 @@ class PlasticLayer(Component):
             raise InputError(f"--granularity={granularity} is unknown; legal values: {', '.join(GRANULARITIES)}")
         self.activation = keras.activations.get(activation)
         self.rule = _rule(rule, self.dtype_policy)
+        self.rule.check_plasticity(plasticity_init)
         self.granularity = granularity
         self.plasticity_scale = plasticity_scale
         self.plasticity_init = plasticity_init

@@ -32,6 +32,14 @@ class Rule(Component):
         del kernel_shape
         self.built = True
 
+    def check_plasticity(self, start: float) -> None:
+        """Raises InputError if nothing can be meta-learned with a plasticity that starts at this value.
+
+        Args:
+            start: initial `a` of the layer, of which `alpha` is a multiple.
+        """
+        del start
+
     def call(self, kernel: tf.Tensor, pre: tf.Tensor, post: tf.Tensor) -> tf.Tensor:
         """Returns the direction `[..., in, out]`.
 

@@ -24,7 +24,9 @@ class PolynomialOptions:
         "Exponents of presynaptic activity, postsynaptic activity and weight, a digit each, such as 110,021.",
     )
     start: str = option(
-        "oja", "Which rule the coefficients start as; zero learns only where plasticity does not.", legal=tuple(STARTS)
+        "oja",
+        "Which rule the coefficients start as; zero needs a plasticity that does not.",
+        legal=tuple(STARTS),
     )
 
 
@@ -33,7 +35,7 @@ class PolynomialRule(Rule):
 
     Summed over the batch. Every layer has a `theta` of its own, one number per term. Oja's
     rule is `theta_110 = 1, theta_021 = -1`, Hebb's is `theta_110 = 1`. With
-    `theta = 0` and `alpha = 0` all gradients are 0: let one of them start at another value.
+    `theta = 0` and `alpha = 0` all gradients are 0, so that one of them has to start at another value.
 
     Args:
         terms: exponents `i`, `j` and `k`, each 0 to 9, such as `("110", "021")`.
@@ -59,6 +61,14 @@ class PolynomialRule(Rule):
     def arguments(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {"terms": self.terms, "start": self.start}
+
+    def check_plasticity(self, start: float) -> None:
+        """See `Rule.check_plasticity`; with `theta = 0` and `alpha = 0` all gradients are 0."""
+        if not STARTS[self.start] and not start:
+            raise InputError(
+                "--rule_start=zero learns nothing where plasticity starts at 0, too; "
+                "legal are --plasticity_init and --output_plasticity_init other than 0, such as 1"
+            )
 
     def build(self, kernel_shape: tuple[int, int]) -> None:
         """Makes `theta`, by term; see `Rule.build`."""

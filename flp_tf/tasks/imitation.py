@@ -88,6 +88,10 @@ class Imitation(Task):
     def __init__(self, **options: object):
         self.options = ImitationOptions(**options)
         check(self.options)
+        if self.options.algorithm == "nearest" and self.options.strength != ImitationOptions.strength:
+            raise InputError(
+                f"--strength={self.options.strength:g} does not go with --algorithm=nearest; it goes with ridge, kernel"
+            )
         self.input_shape = (self.options.dimensions,)
         self.steps = self.options.lifetime
         self.batch_size = self.options.batch_size
