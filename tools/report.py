@@ -112,7 +112,7 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
     notes = (
         "The standard error over networks needs two seeds; that over lifetimes is the mean of the networks' own. "
         "Comparisons show all networks that have a checkpoint, tested in the same lifetimes, other figures one of each "
-        "method: the first seed's that has a checkpoint. Ratios are of geometric means, with 95 % intervals."
+        "method: the first that trained. Ratios are of geometric means, with 95 % intervals."
     )
     return [*lines, "", notes]
 
