@@ -1,6 +1,5 @@
 """The tools run from end to end on a small budget, and report what was measured."""
 
-import csv
 import json
 import math
 import re
@@ -59,7 +58,8 @@ def test_reproduce_trains_evaluates_analyses_and_reports(finished_run, tmp_path)
     """A budget of two lifetimes fills a cell; one that fails is tried again; numbers are the runs' own."""
     good, bad = (f"sine_compact_{order}_flp2_seed0" for order in ("iid", "continual"))
     (tmp_path / bad).write_text("a file where the run directory should be")
-    arguments = ["--only=flp2", "--budget=2", f"--out={tmp_path}", SMALL, "--jobs=2", "--figures=none"]
+    common = [f"--out={tmp_path}", "--figures=none", "--failed_above=10"]
+    arguments = ["--only=flp2", "--budget=2", SMALL, "--jobs=2", *common]
     done = run_tool("tools/reproduce.py", "table1", *arguments)
     assert done.returncode == 0, done.stderr
     # Two at a time, each with a log of its own.
@@ -80,7 +80,7 @@ def test_reproduce_trains_evaluates_analyses_and_reports(finished_run, tmp_path)
     for figure in figures:
         (tmp_path / figure).parent.mkdir(parents=True)
         (tmp_path / figure).touch()
-    done = run_tool("tools/reproduce.py", "table1", "--notrain", f"--out={tmp_path}", "--figures=none")
+    done = run_tool("tools/reproduce.py", "table1", "--notrain", *common)
     assert done.returncode == 0 and "==" not in done.stdout, done.stderr
     rows = json.loads((tmp_path / "table.json").read_text())
     for row, order, episodes in zip(rows, ("iid", "continual"), (2, 6), strict=True):
@@ -125,14 +125,14 @@ def test_reproduce_tells_what_stopped_runs_are(bare, eager, tmp_path):
     diverged = shutil.copytree(stopped, out / logdir.format(2))
     with tf.summary.create_file_writer(str(diverged)).as_default(step=5):
         tf.summary.text("diverged", "Meta-training diverged")
-    arguments = ["--notrain", "--figures=none", "--seeds=0,1,2", "--flags=--eval_episodes=3"]
+    arguments = ["--notrain", "--figures=none", "--seeds=0,1,2", "--flags=--eval_episodes=3", "--failed_above=10"]
     done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = row_of(json.loads((out / "table.json").read_text()), method="gradient", continual=True)
     measured = json.loads((stopped / "evaluation.json").read_text())
     assert measured["meta_test"]["episodes"] == 3 and measured["episodes"] == 5
     assert row["second_order"] is False and row["seeds"] == [0, 1] and row["episodes"] == 5
-    assert row["diverged"] == 1 and "; 1 diverged | " in (out / "report.md").read_text()
+    assert row["failed"] == 1 and "; 1 failed | " in (out / "report.md").read_text()
     assert not (diverged / "evaluation.json").exists()
     assert row["minutes"] == pytest.approx((finished["minutes"] + measured["minutes"]) / 2)
     assert 0 < measured["minutes"] < finished["minutes"]
@@ -161,7 +161,8 @@ def test_reproduce_leaves_out_a_figure_that_failed(finished_run, tmp_path):
     stale = tmp_path / "figures" / "alignment" / "alignment.png"
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of another day")
-    done = run_tool("-c", FAILING, "table1", "--notrain", f"--out={tmp_path}", "--figures=alignment")
+    arguments = ["--figures=alignment", "--failed_above=10"]
+    done = run_tool("-c", FAILING, "table1", "--notrain", f"--out={tmp_path}", *arguments)
     assert done.returncode == 0 and "alignment ended with 1" in done.stderr
     assert ".png" not in (tmp_path / "report.md").read_text() and stale.exists()
 
@@ -188,7 +189,7 @@ app.run(reproduce.main)
 def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_path):
     """Those that the tool reads and writes itself, and those of an analysis; of an evaluation, see above.
 
-    Drawn is the first seed that has a checkpoint and did not diverge, in a comparison every seed.
+    Drawn is the first seed that has a checkpoint and did not diverge, in the comparison every result.
     """
     run = shutil.copytree(finished_run.path, tmp_path / "runs/table1/sine_compact_continual_flp2_seed0")
     config = json.loads((run / "config.json").read_text())
@@ -199,22 +200,31 @@ def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_pat
     with tf.summary.create_file_writer(str(other)).as_default(step=5):
         tf.summary.text("diverged", "Meta-training diverged")
     before = set(commands.ROOT.glob("runs/*"))
-    stale = run.parent / "figures/comparison_iid/comparison.png"  # Of runs that are gone.
+    stale = run.parent / "figures/update_norms/update_norms.png"  # Of runs that are gone.
     stale.parent.mkdir(parents=True)
     stale.touch()
-    figures = "--figures=update_norms_continual,comparison_continual,comparison_iid"
-    arguments = ["--notrain", figures, "--seeds=7,3,0", "--flags=--eval_episodes=2"]
+    # A result alone, whose error is half as large.
+    gone = run.with_name("sine_compact_continual_dfa2_seed0")
+    gone.mkdir()
+    (gone / "config.json").write_text(json.dumps(config))
+    result = json.loads((run / "result.json").read_text())
+    half = {"method": "dfa", "meta_test": result["meta_test"] | {"mean": result["meta_test"]["mean"] / 2}}
+    (gone / "result.json").write_text(json.dumps(result | half))
+    figures = "--figures=update_norms_continual,update_norms,comparison"
+    arguments = ["--notrain", figures, "--seeds=7,3,0", "--flags=--eval_episodes=2", "--failed_above=10"]
     done = run_tool("-c", ANALYSING.format(tools=str(commands.ROOT / "tools")), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figure = "figures/update_norms_continual/update_norms.png"
     page = (run.parent / "report.html").read_text()
     assert figure in page and (run.parent / figure).stat().st_size
-    assert "comparison_iid/comparison.png" not in page and stale.exists()
+    assert "update_norms/update_norms.png" not in page and stale.exists()
+    assert "figures/comparison/comparison.png" in page
     assert f"--analysis=update_norms --logdir={run.with_name('sine_compact_continual_flp2_seed3')} " in done.stdout
-    (row,) = csv.DictReader((run.parent / "figures/comparison_continual/comparison.csv").open())
-    mean, between = (f"{float(row[name]):.3g}" for name in ("mean", "standard_error_over_networks"))
-    assert row["networks"] == "2"
-    assert f"| FLP (2) | 2 | 1 | {mean} ({float(between):.1g}) |  |  |" in (run.parent / "report.md").read_text()
+    rows = json.loads((run.parent / "table.json").read_text())
+    flp, dfa = (row_of(rows, method=method) for method in ("flp", "dfa"))
+    assert (len(flp["errors"]), flp["failed"], flp["ratio"]) == (2, 1, None)
+    assert dfa["ratio"] == pytest.approx(0.5) and dfa["ratio_low"] is None and dfa["verdict"] == "not established"
+    assert "| 0.5 | not established | 0 |" in (run.parent / "report.md").read_text()
     assert set(commands.ROOT.glob("runs/*")) == before
 
 
@@ -231,7 +241,7 @@ REFUSED = {
     "table1": ["table9"],
     "--budget=long": ["table1", "--budget=long"],
     "--only=flp9 is unknown; legal values: feature_reuse, feature_reuse_linear, flp2": ["table1", "--only=flp2,flp9"],
-    "--figures=curves is unknown; legal values: readout, adaptability": ["table1", "--figures=curves"],
+    "--figures=curves is unknown; legal values: comparison, readout": ["table1", "--figures=curves"],
     "--network=big is unknown; legal values: compact, paper": ["table2", "--network=big"],
     "--seeds=0,x": ["table2", "--seeds=0,x"],
     "--flags: 20:5 is not a flag; a flag with commas": ["table1", "--flags=--curriculum=10:5,20:5"],

@@ -1,6 +1,5 @@
 """The cells of the paper's tables, and of what it leaves open: the flags of each, and what the paper reports."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,13 +78,11 @@ class Figure(NamedTuple):
     Attributes:
         analysis: its name.
         cells: method and order of the runs that it compares.
-        every_seed: whether it shows the networks of all seeds, not of one.
         flags: options of the analysis.
     """
 
     analysis: str
     cells: list[tuple[str, str]]
-    every_seed: bool = False
     flags: tuple[str, ...] = ()
 
 
@@ -98,6 +95,7 @@ class Table(NamedTuple):
         unit: of the errors.
         cells: row by row.
         figures: by the name of their folder.
+        reference: the method that all others are compared with, in the same order of the data.
     """
 
     title: str
@@ -105,6 +103,7 @@ class Table(NamedTuple):
     unit: str
     cells: list[Cell]
     figures: dict[str, Figure]
+    reference: str = "flp2"
 
 
 def _rows(rows: list[tuple[str, ...]]) -> list[Cell]:
@@ -115,14 +114,6 @@ def _rows(rows: list[tuple[str, ...]]) -> list[Cell]:
 def _figures(**cells: list[tuple[str, str]]) -> dict[str, Figure]:
     """Returns a figure for each analysis, of one network per method."""
     return {analysis: Figure(analysis, of_analysis) for analysis, of_analysis in cells.items()}
-
-
-def _comparisons(orders: Iterable[str], *names: str) -> dict[str, Figure]:
-    """Returns a comparison of all networks in each order with those of the first method."""
-    return {
-        f"comparison_{order}": Figure("comparison", [(name, order) for name in names], every_seed=True)
-        for order in orders
-    }
 
 
 TABLE1 = Table(
@@ -154,12 +145,7 @@ TABLE1 = Table(
             for name in ("feature_reuse", "flp2", "flp3", "gradient3", "gradient3_first_order", "oml3", "dfa2")
         ],
     )
-    | {"update_norms_continual": Figure("update_norms", [("flp2", "continual"), ("gradient3", "continual")])}
-    | _comparisons(
-        ORDERS,
-        *("flp2", "flp2_linear", "feature_reuse", "feature_reuse_linear", "flp3"),
-        *("gradient3", "gradient3_first_order", "oml3", "dfa2"),
-    ),
+    | {"update_norms_continual": Figure("update_norms", [("flp2", "continual"), ("gradient3", "continual")])},
 )
 
 TABLE2 = Table(
@@ -182,8 +168,7 @@ TABLE2 = Table(
             for name in ("feature_reuse", "flp2", "gradient2", "gradient2_first_order", "oml2", "dfa2")
         ],
         update_norms=[("flp2", "continual"), ("gradient2", "continual")],
-    )
-    | _comparisons(ORDERS, "flp2", "feature_reuse", "gradient2", "gradient2_first_order", "oml2", "dfa2"),
+    ),
 )
 
 TABLE2_MINI_IMAGENET = Table(
@@ -199,18 +184,17 @@ TABLE2_MINI_IMAGENET = Table(
             ("oml2", "OML (2)", "52.0", ""),
         ]
     ),
-    figures=_figures(learning_curves=[(name, "iid") for name in ("feature_reuse", "flp2", "gradient2", "oml2")])
-    | _comparisons(ORDERS, "flp2", "feature_reuse", "gradient2", "gradient2_first_order", "oml2"),
+    figures=_figures(learning_curves=[(name, "iid") for name in ("feature_reuse", "flp2", "gradient2", "oml2")]),
 )
 
 
 def _against_flp(title: str, rows: list[tuple[str, str]], figures: dict[str, Figure]) -> Table:
-    """Returns a table of the compact sine network, all of whose rows are compared with FLP (2).
+    """Returns a table of the compact sine network whose first row is FLP (2).
 
     Args:
         title: heading of the report.
         rows: names and labels of the methods that stand below FLP (2); the paper reports two of all of them.
-        figures: beside the comparisons.
+        figures: by the name of their folder.
     """
     paper = {"flp2": ("0.00093 (3e-5)", "0.0016 (6e-5)"), "flp3": ("0.00051 (8e-5)", "0.0068 (2e-3)")}
     all_rows = [("flp2", "FLP (2)"), *rows]
@@ -219,7 +203,7 @@ def _against_flp(title: str, rows: list[tuple[str, str]], figures: dict[str, Fig
         networks={"compact": "sine_compact"},
         unit="MSE",
         cells=_rows([(name, label, *paper.get(name, ("", ""))) for name, label in all_rows]),
-        figures=figures | _comparisons(ORDERS, *(name for name, _ in all_rows)),
+        figures=figures,
     )
 
 

@@ -36,13 +36,15 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from children import check_handed_over, core_shares, ended_together, pin  # noqa: E402
 from experiments import TABLES, Cell, Figure, Table  # noqa: E402
-from report import FILES, row_of, write_report  # noqa: E402
+from report import FILES, compared, draw_comparison, failed, row_of, write_report  # noqa: E402
 
 from flp_tf.errors import InputError  # noqa: E402
 from flp_tf.files import check_complete  # noqa: E402
 from flp_tf.runs.locks import locked  # noqa: E402
 
 FLAGS = flags.FLAGS
+# The figure of all networks, which needs their results alone.
+COMPARISON = "comparison"
 # Processes that this one has started.
 PROCESSES: list[subprocess.Popen] = []
 flags.DEFINE_string("network", "", "Such as compact or paper; the table's first by default.")
@@ -59,6 +61,12 @@ flags.DEFINE_bool("resume", True, "Continue interrupted runs; with --noresume th
 flags.DEFINE_string("out", "", "Folder of runs and report; runs/TABLE in the working directory by default.")
 flags.DEFINE_list("figures", [], "Figures to draw, or none; all of the table's by default.")
 flags.DEFINE_integer("adaptability_episodes", 4000, "Lifetimes for which adaptability goes on.", lower_bound=1)
+flags.DEFINE_float(
+    "failed_above",
+    0.9,
+    "Share of the error before a lifetime; a training whose network leaves more of it counts as failed.",
+    lower_bound=0.0,
+)
 flags.DEFINE_integer("jobs", 1, "Runs to train at a time, each on its share of the cores.", lower_bound=1)
 flags.DEFINE_list("flags", [], "Further flags for every run, such as --lifetime=40,--eval_episodes=4.")
 
@@ -191,43 +199,36 @@ def collect(table: Table, out: Path) -> list[dict]:
     for cell, _, logdir in runs(table, out):
         if found := result(logdir):
             cells.setdefault(cell, []).append(found)
-    return [row_of(cell, found) for cell, found in cells.items()]
+    return [row_of(cell, found, FLAGS.failed_above) for cell, found in cells.items()]
 
 
-def analyse(table: Table, out: Path) -> list[Path]:
-    """Makes the figures whose runs have checkpoints; returns them, and those there are that were not asked for."""
+def analyse(table: Table, rows: list[dict], out: Path) -> list[Path]:
+    """Makes the figures whose runs have what they need; returns them, and those there are that were not asked for."""
+    drawing = {COMPARISON: lambda target: draw_comparison(table, rows, target / f"{COMPARISON}.png")}
+    drawing |= {folder: functools.partial(draw, table, out, folder) for folder in table.figures}
     pictures = []
-    for folder, figure in table.figures.items():
+    for folder, drawn in drawing.items():
         target = out / "figures" / folder
-        asked = not FLAGS.figures or folder in FLAGS.figures
-        logdirs = shown(table, out, folder, figure) if asked else []
         # An older picture stays where the figure is not asked for, not where its runs are gone.
-        if not asked or (logdirs and draw(folder, figure, logdirs, target)):
+        if (FLAGS.figures and folder not in FLAGS.figures) or drawn(target):
             pictures += sorted(target.glob("*.png"))
     return pictures
 
 
-def shown(table: Table, out: Path, folder: str, figure: Figure) -> list[Path]:
-    """Returns the runs that a figure shows: those with a checkpoint, or one of each cell, of the first that trained.
-
-    One of every seed has finished and diverged runs alone, and says which of those there are it
-    lacks; it is not drawn without its first method, which all others are compared with.
-    """
+def shown(table: Table, out: Path, figure: Figure) -> list[Path]:
+    """Returns the runs that a figure shows: of each cell the first that trained and has a checkpoint."""
     found: list[Path] = []
-    for number, (name, order) in enumerate(figure.cells):
+    for name, order in figure.cells:
         logdirs = [run_directory(table, out, order, name, int(seed)) for seed in FLAGS.seeds]
-        drawable = [logdir for logdir in logdirs if (logdir / "checkpoints").exists()]
-        if not figure.every_seed:
-            trained = (logdir for logdir in drawable if (logdir / "result.json").exists() or not diverged(logdir))
-            found += itertools.islice(trained, 1)
-            continue
-        finished = [logdir for logdir in drawable if (logdir / "result.json").exists() or diverged(logdir)]
-        if lacking := [logdir.name for logdir in logdirs if logdir.exists() and logdir not in finished]:
-            print(f"{folder} is without {', '.join(lacking)}: not finished, or no checkpoint.", file=sys.stderr)
-        if not finished and number == 0:
-            return []
-        found += finished
+        drawable = (logdir for logdir in logdirs if (logdir / "checkpoints").exists())
+        found += itertools.islice(filter(trained, drawable), 1)
     return found
+
+
+def trained(logdir: Path) -> bool:
+    """Returns whether a training did not fail, as far as it came."""
+    file = logdir / "result.json"
+    return not (failed(json.loads(file.read_text()), FLAGS.failed_above) if file.exists() else diverged(logdir))
 
 
 @functools.cache
@@ -239,8 +240,11 @@ def diverged(logdir: Path) -> bool:
     return has_diverged(logdir)
 
 
-def draw(folder: str, figure: Figure, logdirs: list[Path], target: Path) -> bool:
-    """Runs a figure's analysis of some runs into a folder; returns whether there is one."""
+def draw(table: Table, out: Path, folder: str, target: Path) -> bool:
+    """Runs the analysis of a figure of the table into the folder `target`; returns whether there is a picture."""
+    figure = table.figures[folder]
+    if not (logdirs := shown(table, out, figure)):
+        return False
     arguments = [f"--analysis={figure.analysis}", f"--logdir={','.join(map(str, logdirs))}", f"--output={target}"]
     arguments += figure.flags
     if figure.analysis == "adaptability":
@@ -264,7 +268,7 @@ def main(argv: list[str]) -> None:
     table = TABLES[argv[1]]
     check("network", filter(None, [FLAGS.network]), table.networks)
     check("only", FLAGS.only, dict.fromkeys(cell.name for cell in table.cells))
-    check("figures", FLAGS.figures, [*table.figures, "none"])
+    check("figures", FLAGS.figures, [COMPARISON, *table.figures, "none"])
     check_handed_over("reproduce", FLAGS.flags)
     if not all(seed.isdecimal() for seed in FLAGS.seeds):
         sys.exit(f"reproduce: --seeds={','.join(FLAGS.seeds)} does not read; legal are integers (0,1)")
@@ -287,10 +291,10 @@ def report(table: Table, out: Path) -> None:
     """Trains what is missing, evaluates, analyses, and writes the report."""
     if FLAGS.train:
         train_missing(table, out)
-    rows = collect(table, out)
+    rows = compared(collect(table, out), table.reference)
     machines = sorted({machine for row in rows for machine in row["machines"]})
     provenance = f"`tools/reproduce {' '.join(sys.argv[1:])}`, {', '.join([time.strftime('%Y-%m-%d'), *machines])}"
-    write_report(table, rows, analyse(table, out), out, provenance)
+    write_report(table, rows, analyse(table, rows, out), out, provenance)
     print(f"Report: {out / 'report.md'} and {out / 'report.html'}")
 
 

@@ -3,9 +3,9 @@
 import dataclasses
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,10 +23,26 @@ from flp_tf.runs.summaries import has_diverged
 from flp_tf.statistics import ratio, standard_error
 
 NAME = "comparison"
-# In inches: the width of the figure, a row of it, and all else of its height.
-WIDTH, ROW, REST = 6.4, 0.42, 0.9
+# In inches: the width of the figure, and of a further panel; a row of it, and all else of its height.
+WIDTH, FURTHER, ROW, REST = 6.4, 5.0, 0.42, 0.9
 # Characters in a line of a row's name.
 WORDS = 40
+
+
+class Row(NamedTuple):
+    """A line of the figure.
+
+    Attributes:
+        name: what stands beside it.
+        errors: of its networks that trained `[networks]`.
+        failed: how many did not.
+        look: marker and color, of `figures.look`.
+    """
+
+    name: str
+    errors: np.ndarray
+    failed: int
+    look: dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +107,8 @@ def analyze(
                 f"{failed_above:g}; name another series first, or another error"
             )
     rows = [cells(series, of_series, found[0], errors[0]) for series, of_series in zip(found, errors)]
-    return write(NAME, output, runs, draw(found, errors), rows)
+    drawn = [row_of(series, np.mean(of_series, 1)) for series, of_series in zip(found, errors)]
+    return write(NAME, output, runs, draw({"": drawn}, found[0].task.unit), rows)
 
 
 def check_alike(runs: Sequence[Run]) -> None:
@@ -163,34 +180,37 @@ def cells(series: Series, errors: np.ndarray, first: Series, reference: np.ndarr
     return {name: _number(cell) if isinstance(cell, float) else cell for name, cell in found.items()}
 
 
-def draw(found: Sequence[Series], errors: Sequence[np.ndarray]) -> Figure:
-    """Draws a row per series: its networks, and the mean with a bar of one standard error over networks.
+def row_of(series: Series, errors: np.ndarray) -> Row:
+    """Returns the line of a series in the figure; `errors` are those of its networks that trained."""
+    return Row(series.label, errors, len(series.runs) - len(errors), figures.style(series))
+
+
+def draw(panels: Mapping[str, Sequence[Row]], unit: str) -> Figure:
+    """Draws a line per row: its networks, and the mean with a bar of one standard error over networks.
 
     Args:
-        found: all series; the first is at the top.
-        errors: of the networks of each that trained `[networks, lifetimes]`.
+        panels: rows by the title of their panel; the first row is at the top.
+        unit: of the errors.
     """
-    figure = Figure(figsize=(WIDTH, REST + ROW * len(found)), layout="constrained")
-    axis = figure.subplots()
-    names = []
-    for place, (series, of_series) in enumerate(zip(found, errors)):
-        networks = np.mean(of_series, 1)
-        look = figures.style(series) | {"linestyle": "none", "alpha": 0.5}
-        axis.plot(networks, np.full(len(networks), place), **look)
-        if len(networks):
-            bar = standard_error(networks)
-            bar = None if math.isnan(bar) else bar
-            axis.errorbar(np.mean(networks), place, xerr=bar, color="0.2", fmt="|", capsize=3)
-        failed = len(series.runs) - len(networks)
-        names.append(textwrap.fill(series.label + f" ({failed} failed)" * bool(failed), WORDS))
-    axis.set_yticks(range(len(found)), names)
-    axis.set_ylim(len(found) - 0.5, -0.5)
-    axis.set_xlabel(f"error ({found[0].task.unit})")
-    scale = figures.scale_of(np.concatenate([np.mean(of_series, 1) for of_series in errors]))
-    axis.set(**{f"x{name}": value for name, value in scale.items()})
-    axis.grid(color="0.9", linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    most = max(map(len, panels.values()))
+    figure = Figure(figsize=(WIDTH + (len(panels) - 1) * FURTHER, REST + ROW * most), layout="constrained")
+    for axis, (title, rows) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items()):
+        for place, row in enumerate(rows):
+            axis.plot(row.errors, np.full(len(row.errors), place), **row.look | {"linestyle": "none", "alpha": 0.5})
+            if len(row.errors):
+                bar = standard_error(row.errors)
+                bar = None if math.isnan(bar) else bar
+                axis.errorbar(np.mean(row.errors), place, xerr=bar, color="0.2", fmt="|", capsize=3)
+        names = [row.name + f" ({row.failed} failed)" * bool(row.failed) for row in rows]
+        axis.set_yticks(range(len(rows)), [textwrap.fill(name, WORDS) for name in names])
+        axis.set_ylim(len(rows) - 0.5, -0.5)
+        axis.set_xlabel(f"error ({unit})")
+        axis.set_title(title)
+        scale = figures.scale_of(np.concatenate([row.errors for row in rows]))
+        axis.set(**{f"x{name}": value for name, value in scale.items()})
+        axis.grid(color="0.9", linewidth=0.6)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -48,15 +48,26 @@ LETTER, HANDLE, LEGEND_LINE = 0.066, 0.75, 0.21
 
 def style(series: Series) -> dict[str, Any]:
     """Returns the line and marker of a series, the same in every figure."""
-    config, (turn, variant) = series.config, divmod(series.variant, len(FILLS))
+    return look(series.config.method, series.config.num_plastic_layers, series.variant)
+
+
+def look(method: str, num_plastic_layers: int, variant: int = 0) -> dict[str, Any]:
+    """Returns the line and marker of a method.
+
+    Args:
+        method: its name.
+        num_plastic_layers: of the network.
+        variant: tells networks of the same method and depth apart.
+    """
+    turn, variant = divmod(variant, len(FILLS))
     # A fifth variant looks like the next method rather than like the first variant.
-    method = (list(METHODS).index(config.method) + turn) % len(COLORS)
-    depth = config.num_plastic_layers - 1
-    color = DARKNESS[min(depth, len(DARKNESS) - 1)] * np.array(colors.to_rgb(COLORS[method]))
+    place = (list(METHODS).index(method) + turn) % len(COLORS)
+    depth = num_plastic_layers - 1
+    color = DARKNESS[min(depth, len(DARKNESS) - 1)] * np.array(colors.to_rgb(COLORS[place]))
     color = SHADES[variant] * color + 1 - SHADES[variant]
     return {
         "color": colors.to_hex(color),
-        "marker": MARKERS[method],
+        "marker": MARKERS[place],
         "linestyle": LINES[depth % len(LINES)],
         "fillstyle": FILLS[variant],
         "markersize": 5.5,
