@@ -15,6 +15,8 @@ from flp_tf.runs.run import Run
 from flp_tf.tasks import SPLITS, Classification
 
 LIFETIMES, SEED = 4, 3
+# Columns of standard errors.
+OVER_NETWORKS, OVER_LIFETIMES = (f"standard_error_over_{counted}" for counted in ("networks", "lifetimes"))
 SINES = {
     "task": "sine",
     "num_sines": 3,

@@ -6,7 +6,7 @@ import helpers
 import numpy as np
 import pytest
 import tensorflow as tf
-from analysis_runs import column
+from analysis_runs import OVER_NETWORKS, column
 
 import flp_tf
 from flp_tf.analysis import ANALYSES, steps
@@ -64,7 +64,10 @@ def test_coefficients_move(polynomial, tmp_path):
             np.testing.assert_array_equal(column(rows, "lifetimes", **where), [2, 4, 6])
             np.testing.assert_allclose(column(rows, **where), values.mean(0), rtol=1e-6)
             np.testing.assert_allclose(
-                column(rows, "standard_error", **where), np.abs(values[0] - values[1]) / 2, rtol=1e-3, atol=1e-7
+                column(rows, OVER_NETWORKS, **where),
+                np.abs(values[0] - values[1]) / 2,
+                rtol=1e-3,
+                atol=1e-7,
             )
     assert len(rows) == 30 and {row["runs"] for row in rows} == {"2"} and len(figure.axes) == 10
     assert [axis.get_title() for axis in figure.axes[:2]] == ["1 layer below the output", "output layer"]

@@ -3,7 +3,7 @@
 import analysis_runs as tiny
 import numpy as np
 import pytest
-from analysis_runs import LIFETIMES, column, mean_and_error
+from analysis_runs import LIFETIMES, OVER_LIFETIMES, column, mean_and_error
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager", "without_pictures")]
 
@@ -36,7 +36,7 @@ def test_learning_curves_are_those_of_a_python_loop(tmp_path, method):
     for panel, values in expected.items():
         mean, error = mean_and_error(values)
         np.testing.assert_allclose(column(rows, tested_on=panel), mean, **TOLERANCE)
-        np.testing.assert_allclose(column(rows, "standard_error", tested_on=panel), error, **TOLERANCE)
+        np.testing.assert_allclose(column(rows, OVER_LIFETIMES, tested_on=panel), error, **TOLERANCE)
     assert list(column(rows, "inner_step", tested_on="current sine")) == [0, 1, 2, 3, 4, 5, 6]
     assert list(column(rows, "inner_step", tested_on="earlier sines")) == [3, 4, 5, 6]
 
@@ -68,7 +68,7 @@ def test_interference_is_that_of_a_python_loop(tmp_path):
     mean, error = mean_and_error(np.stack(changes, -1))
     assert list(column(rows, "sines_met")) == [2, 3]
     np.testing.assert_allclose(column(rows), mean, **TOLERANCE)
-    np.testing.assert_allclose(column(rows, "standard_error"), error, **TOLERANCE)
+    np.testing.assert_allclose(column(rows, OVER_LIFETIMES), error, **TOLERANCE)
 
 
 def test_alignment_is_the_cosine_with_the_gradient_by_hand(tmp_path):
@@ -92,7 +92,7 @@ def test_alignment_is_the_cosine_with_the_gradient_by_hand(tmp_path):
     for layer in LAYERS:
         mean, error = mean_and_error(np.stack(expected[layer], -1))
         np.testing.assert_allclose(column(rows, layer=layer), mean, rtol=1e-3, atol=1e-3)
-        np.testing.assert_allclose(column(rows, "standard_error", layer=layer), error, rtol=1e-2, atol=1e-3)
+        np.testing.assert_allclose(column(rows, OVER_LIFETIMES, layer=layer), error, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("run", [tiny.sine_run, tiny.image_run])
@@ -122,7 +122,7 @@ def test_update_norms_are_those_of_a_python_loop(tmp_path, method):
             mean, error = mean_and_error(values.T)
             where = {"layer": layer, "quantity": quantity}
             np.testing.assert_allclose(column(rows, **where), mean, rtol=1e-3)
-            np.testing.assert_allclose(column(rows, "standard_error", **where), error, rtol=1e-3)
+            np.testing.assert_allclose(column(rows, OVER_LIFETIMES, **where), error, rtol=1e-3)
 
 
 def test_without_plasticity_nothing_changes(tmp_path):

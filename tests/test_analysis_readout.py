@@ -4,7 +4,7 @@ import analysis_runs as tiny
 import numpy as np
 import pytest
 import tensorflow as tf
-from analysis_runs import LIFETIMES, column, mean_and_error
+from analysis_runs import LIFETIMES, OVER_LIFETIMES, column, mean_and_error
 
 from flp_tf.analysis import readout
 
@@ -67,7 +67,7 @@ def test_readout_beside_a_python_loop(tmp_path):
     for panel, values in zip(readout.PANELS, (plastic, np.array(errors))):
         mean, error = mean_and_error(values)
         np.testing.assert_allclose(column(rows, readout=panel), mean, rtol=1e-3)
-        np.testing.assert_allclose(column(rows, "standard_error", readout=panel), error, rtol=1e-3)
+        np.testing.assert_allclose(column(rows, OVER_LIFETIMES, readout=panel), error, rtol=1e-3)
 
 
 def test_readout_of_networks_of_all_depths(tmp_path):
@@ -94,7 +94,7 @@ def test_readout_of_classes_is_in_percent(tmp_path, monkeypatch):
     labels = np.argmax(episode.query_y, -1)
     for row, outputs in zip(result.rows, (learned, np.stack(fitted))):
         errors = 100 * np.mean(np.argmax(outputs, -1) != labels, axis=-1)
-        np.testing.assert_allclose((row["mean"], row["standard_error"]), mean_and_error(errors), rtol=1e-5)
+        np.testing.assert_allclose((row["mean"], row[OVER_LIFETIMES]), mean_and_error(errors), rtol=1e-5)
         assert 0 < row["mean"] < 100
 
 

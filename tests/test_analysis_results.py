@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from flp_tf.analysis import ANALYSES, figures
-from flp_tf.analysis.result import Curve
+from flp_tf.analysis.result import Curve, save
 from flp_tf.analysis.series import Series, in_series
 from flp_tf.errors import InputError
 
@@ -59,7 +59,7 @@ def test_files_and_figure(tmp_path, name):
     rows = tiny.table(table)
     assert tuple(rows[0]) == (
         *("method", "networks", "task", "order", *COLUMNS[name]),
-        *("quantity", "unit", "mean", "standard_error", "lifetimes"),
+        *("quantity", "unit", "mean", tiny.OVER_NETWORKS, tiny.OVER_LIFETIMES, "lifetimes"),
     )
     assert {row["method"] for row in rows} == {"FLP (2)", "OML (2), second order"}
     assert {row["unit"] for row in rows} == UNITS[name]
@@ -181,14 +181,32 @@ def test_labels_tell_runs_apart(flags, expected):
     assert all(one != other for one, other in itertools.combinations(looks, 2))
 
 
-def test_statistics_are_over_lifetimes():
+def test_statistics_of_one_network_are_over_lifetimes():
     values = np.random.default_rng(0).normal(size=(6, 3))
     values[2, 1] = np.nan
-    curve = Curve(Series("", ()), "", "", "", [0, 1, 2], values)
+    curve = Curve(Series("", (tiny.sine_run(),)), "", "", "", [0, 1, 2], values)
     # A lifetime that diverged is not left out.
     np.testing.assert_allclose(curve.mean(), [values[:, 0].mean(), np.nan, values[:, 2].mean()])
     np.testing.assert_allclose(curve.standard_error(), values.std(0, ddof=1) / 6**0.5)
     np.testing.assert_array_equal(curve._replace(values=values[:1]).standard_error(), [0, 0, 0])
+
+
+def test_statistics_of_several_networks_are_over_networks(tmp_path):
+    """Lifetimes of one network are no sample of networks: many of them do not make the error smaller."""
+    runs = [tiny.sine_run(f"runs/{seed}", seed=seed) for seed in range(3)]
+    series, values = Series("three", tuple(runs)), np.random.default_rng(0).normal(size=(3, 4, 2))
+    curve = Curve(series, "error", "", "all", [1, 2], values.reshape(12, 2))
+    networks, lifetimes = (values.mean(axis).std(0, ddof=1) / values.shape[1 - axis] ** 0.5 for axis in (1, 0))
+    np.testing.assert_allclose(curve.standard_error(), networks)
+    result = save("readout", tmp_path, [curve], figures.lines([curve], "", ["all"]), "x", "panel")
+    rows = tiny.table(result.files[1])
+    np.testing.assert_allclose(tiny.column(rows, tiny.OVER_NETWORKS), networks)
+    np.testing.assert_allclose(tiny.column(rows, tiny.OVER_LIFETIMES), lifetimes)
+    one = curve._replace(series=Series("one", (runs[0],)), values=values[0])
+    rows = tiny.table(
+        save("readout", tmp_path / "one", [one], figures.lines([one], "", ["all"]), "x", "panel").files[1]
+    )
+    assert [row[tiny.OVER_NETWORKS] for row in rows] == ["", ""]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import commands
 import numpy as np
 import pytest
 import tensorflow as tf
-from analysis_runs import LIFETIMES, SEED, column, mean_and_error
+from analysis_runs import LIFETIMES, OVER_LIFETIMES, SEED, column, mean_and_error
 
 from flp_tf import lifetime
 from flp_tf.analysis.figures import style
@@ -61,7 +61,7 @@ def test_sweep_over_a_number(tmp_path):
     expected = [(value, errors(run).mean()) for value, run in zip((value for value in values for _ in range(2)), runs)]
     np.testing.assert_allclose(found, sorted(expected), **TOLERANCE)
     _, bar = mean_and_error(errors(runs[0]))
-    assert any(np.isclose(column(rows, "standard_error", **own), bar, rtol=1e-3))
+    assert any(np.isclose(column(rows, OVER_LIFETIMES, **own), bar, rtol=1e-3))
     assert {row["lifetimes"] for row in rows} == {str(LIFETIMES)} and len(rows) == 7
     (axis,) = figure.axes
     line = max((line for line in axis.lines if not line.get_zorder()), key=lambda line: len(line.get_xdata()))
@@ -128,7 +128,7 @@ def test_lengths_are_those_of_longer_tasks(tmp_path):
     expected = [mean_and_error(errors(runs[0], runs[0].task.with_lifetime(3 * scale))) for scale in (1, 2, 4)]
     np.testing.assert_array_equal(column(rows, "scale", **own), [1, 2, 4])
     np.testing.assert_allclose(column(rows, **own), [mean for mean, _ in expected], **TOLERANCE)
-    np.testing.assert_allclose(column(rows, "standard_error", **own), [error for _, error in expected], rtol=1e-3)
+    np.testing.assert_allclose(column(rows, OVER_LIFETIMES, **own), [error for _, error in expected], rtol=1e-3)
     assert len(rows) == 6 and len(figure.axes) == 1
 
 

@@ -21,7 +21,7 @@ from flp_tf.runs.run import Run
 from flp_tf.statistics import standard_error
 
 PNG_DPI = 160
-STATISTICS = ("quantity", "unit", "mean", "standard_error")
+STATISTICS = ("quantity", "unit", "mean", "standard_error_over_networks", "standard_error_over_lifetimes")
 
 
 class Curve(NamedTuple):
@@ -33,7 +33,7 @@ class Curve(NamedTuple):
         unit: its unit, empty if it has none.
         panel: where or on what it is measured, such as "output layer".
         x: where the points are `[points]`: numbers, or texts in the order of the axis.
-        values: `[lifetimes, points]`.
+        values: `[networks * lifetimes, points]`, network after network, the same lifetimes of each.
     """
 
     series: Series
@@ -44,12 +44,26 @@ class Curve(NamedTuple):
     values: np.ndarray
 
     def mean(self) -> np.ndarray:
-        """Returns the mean over lifetimes `[points]`."""
+        """Returns the mean over networks and lifetimes `[points]`."""
         return np.mean(self.values, axis=0)
 
+    def over_networks(self) -> np.ndarray:
+        """Returns the standard error over networks of their means over lifetimes `[points]`, NaN for one network."""
+        return standard_error(np.mean(self._by_network(), axis=1))
+
+    def over_lifetimes(self) -> np.ndarray:
+        """Returns the standard error over lifetimes of their means over networks `[points]`, NaN for one lifetime."""
+        return standard_error(np.mean(self._by_network(), axis=0))
+
     def standard_error(self) -> np.ndarray:
-        """Returns the standard error over lifetimes `[points]`, 0 for a single one."""
-        return standard_error(self.values) if len(self.values) > 1 else np.zeros(self.values.shape[1:])
+        """Returns what figures show `[points]`: over networks; over lifetimes if there is one, 0 for a single one."""
+        if len(self.series.runs) > 1:
+            return self.over_networks()
+        return self.over_lifetimes() if len(self.values) > 1 else np.zeros(self.values.shape[1:])
+
+    def _by_network(self) -> np.ndarray:
+        """Returns the values `[networks, lifetimes, points]`."""
+        return np.reshape(self.values, [len(self.series.runs), -1, *self.values.shape[1:]])
 
 
 class Result(NamedTuple):
@@ -85,9 +99,9 @@ def save(
     The CSV is in long format, a row for every point:
 
         method, networks, task, order, <panel_name>, <x_name>, quantity, unit, mean,
-        standard_error, lifetimes
+        standard_error_over_networks, standard_error_over_lifetimes, lifetimes
 
-    of which `standard_error` is over `lifetimes`, those of all `networks` (seeds).
+    of which `lifetimes` are those of all `networks` (seeds). A standard error of a single one is empty.
 
     Args:
         analysis: its name.
@@ -196,9 +210,14 @@ def _rows(curve: Curve) -> list[tuple]:
     config = curve.series.config
     shared = (curve.series.label, len(curve.series.runs), config.task, order_name(config), curve.panel)
     return [
-        (*shared, _plain(x), curve.quantity, curve.unit, float(mean), float(error), len(curve.values))
-        for x, mean, error in zip(curve.x, curve.mean(), curve.standard_error())
+        (*shared, _plain(x), curve.quantity, curve.unit, float(mean), *map(_or_empty, errors), len(curve.values))
+        for x, mean, *errors in zip(curve.x, curve.mean(), curve.over_networks(), curve.over_lifetimes())
     ]
+
+
+def _or_empty(error: float) -> float | str:
+    """Returns a standard error as it is written: nothing where there is none."""
+    return "" if np.isnan(error) else float(error)
 
 
 def _plain(x: float | str) -> float | str:
