@@ -156,8 +156,9 @@ def test_special_rates():
         if (config := config_of(*cell.flags(network))).task == "sine"
     }
     for network in ("sine_compact", "sine_paper"):
-        assert rates[network, "continual", "gradient3_first_order"] == (1e-4, 1e-4)
-        assert rates[network, "iid", "gradient3_first_order"] == (1e-5, 1e-7)
+        for order in ORDERS:
+            assert rates[network, order, "gradient3_first_order"] == (1e-4, 1e-2)
+            assert rates[network, order, "oml3_first_order"] == (1e-4, None)
     assert rates["sine_paper", "continual", "gradient3"] == (1e-4, 1e-3)
     # The rates of OML's plasticity are fixed.
     assert rates["sine_paper", "iid", "oml3"] == (1e-4, None) and rates["sine_compact", "iid", "oml3"] == (6e-3, None)
@@ -173,7 +174,17 @@ def test_rates_of_adam_go_with_adam(order):
             config = config_of(*cell.flags(network))
             of_adam[cell.name] = config.slow_optimizer == "adam"
             assert of_adam[cell.name] == (config.slow_rate < 1e-3) == (config.episodes == 8800)
-    assert {name for name, adam in of_adam.items() if adam} == {"flp3", "gradient3", "gradient3_first_order", "oml3"}
+    firsts = {"gradient3_first_order", "oml3_first_order"}
+    assert {name for name, adam in of_adam.items() if adam} == {"flp3", "gradient3", "oml3"} | firsts
+
+
+def test_the_published_baselines_have_the_published_options():
+    """Plastic biases, Adam at 1e-4, nothing clipped, what is not finite taken as 0 (design.md, section 1)."""
+    for network, cell in CELLS:
+        if network.startswith("sine") and cell.name in ("gradient3_first_order", "oml3_first_order"):
+            config = config_of(*cell.flags(network))
+            assert (config.plastic_biases, config.second_order, config.non_finite) == (True, False, "zero")
+            assert (config.slow_optimizer, config.slow_rate, config.clip_norm) == ("adam", 1e-4, 0.0)
 
 
 def trained(config: Config) -> None:

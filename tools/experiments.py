@@ -19,6 +19,7 @@ METHODS = {
     "gradient3_first_order": ("--method=gradient", "--num_plastic_layers=3", "--nosecond_order"),
     "oml2": ("--method=oml", "--num_plastic_layers=2", "--second_order"),
     "oml3": ("--method=oml", "--num_plastic_layers=3", "--second_order"),
+    "oml3_first_order": ("--method=oml", "--num_plastic_layers=3", "--nosecond_order"),
     "output_feedback2": ("--method=flp", "--num_plastic_layers=2", "--nohidden_feedback"),
     "hebb2": ("--method=flp", "--num_plastic_layers=2", "--rule=hebb"),
     "post_feedback2": ("--method=flp", "--num_plastic_layers=2", "--presynaptic=post_feedback"),
@@ -129,7 +130,8 @@ TABLE1 = Table(
             ("flp3", "FLP (3)", "0.00051 (8e-5)", "0.0068 (2e-3)"),
             ("gradient3", "gradient (3), second order", "", ""),
             ("gradient3_first_order", "gradient (3), first order", "0.00057 (2e-5)", "0.069 (0.02)"),
-            ("oml3", "OML (3)", "0.072", "0.40"),
+            ("oml3", "OML (3), second order", "", ""),
+            ("oml3_first_order", "OML (3), first order", "0.072", "0.40"),
             ("dfa2", "DFA (2)", "", ""),
         ]
     ),
