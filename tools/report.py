@@ -137,7 +137,7 @@ def draw_comparison(table: Table, rows: list[dict], file: Path) -> bool:
         if row["errors"]:
             look = figures.look(row["method"], row["num_plastic_layers"])
             drawn = comparison.Row(row["label"], np.array(row["errors"]), row["failed"], look)
-            panels.setdefault(row["order"], []).append(drawn)
+            panels.setdefault("continual" if row["continual"] else "i.i.d.", []).append(drawn)
     if panels:
         file.parent.mkdir(parents=True, exist_ok=True)
         comparison.draw(panels, table.unit).savefig(file, dpi=100)

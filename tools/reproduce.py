@@ -195,11 +195,11 @@ def result(logdir: Path) -> dict | None:
 
 def collect(table: Table, out: Path) -> list[dict]:
     """Returns one row per cell, over all seeds that have a result or diverged."""
-    cells: dict[Cell, list[dict]] = {}
+    cells: dict[Cell, list[dict]] = {cell: [] for cell in table.cells}
     for cell, _, logdir in runs(table, out):
         if found := result(logdir):
-            cells.setdefault(cell, []).append(found)
-    return [row_of(cell, found, FLAGS.failed_above) for cell, found in cells.items()]
+            cells[cell].append(found)
+    return [row_of(cell, found, FLAGS.failed_above) for cell, found in cells.items() if found]
 
 
 def analyse(table: Table, rows: list[dict], out: Path) -> list[Path]:
