@@ -189,7 +189,7 @@ app.run(reproduce.main)
 def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_path):
     """Those that the tool reads and writes itself, and those of an analysis; of an evaluation, see above.
 
-    Drawn is the first seed that has a checkpoint and did not diverge, in the comparison every result.
+    Drawn are all seeds that have a checkpoint and did not diverge, in the comparison every result.
     """
     run = shutil.copytree(finished_run.path, tmp_path / "runs/table1/sine_compact_continual_flp2_seed0")
     config = json.loads((run / "config.json").read_text())
@@ -219,7 +219,8 @@ def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_pat
     assert figure in page and (run.parent / figure).stat().st_size
     assert "update_norms/update_norms.png" not in page and stale.exists()
     assert "figures/comparison/comparison.png" in page
-    assert f"--analysis=update_norms --logdir={run.with_name('sine_compact_continual_flp2_seed3')} " in done.stdout
+    shown = ",".join(str(run.with_name(f"sine_compact_continual_flp2_seed{seed}")) for seed in (3, 0))
+    assert f"--analysis=update_norms --logdir={shown} " in done.stdout
     rows = json.loads((run.parent / "table.json").read_text())
     flp, dfa = (row_of(rows, method=method) for method in ("flp", "dfa"))
     assert (len(flp["errors"]), flp["failed"], flp["ratio"]) == (2, 1, None)

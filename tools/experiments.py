@@ -113,7 +113,7 @@ def _rows(rows: list[tuple[str, ...]]) -> list[Cell]:
 
 
 def _figures(**cells: list[tuple[str, str]]) -> dict[str, Figure]:
-    """Returns a figure for each analysis, of one network per method."""
+    """Returns a figure for each analysis."""
     return {analysis: Figure(analysis, of_analysis) for analysis, of_analysis in cells.items()}
 
 

@@ -169,7 +169,7 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
         "Trainings that failed, which diverged or learn next to nothing, are in no mean. The standard error "
         "over networks needs two seeds; that over lifetimes is the mean of the networks' own. Ratios are of geometric "
         "means over networks, with Welch's 95 % interval; the verdict is lower or higher where it is without 1. The "
-        "comparison shows all networks, other figures one of each method: the first that trained and has a checkpoint."
+        "comparison shows all networks that trained, other figures those of them that have a checkpoint."
     )
     return [*lines, "", notes]
 

@@ -216,13 +216,11 @@ def analyse(table: Table, rows: list[dict], out: Path) -> list[Path]:
 
 
 def shown(table: Table, out: Path, figure: Figure) -> list[Path]:
-    """Returns the runs that a figure shows: of each cell the first that trained and has a checkpoint."""
-    found: list[Path] = []
-    for name, order in figure.cells:
-        logdirs = [run_directory(table, out, order, name, int(seed)) for seed in FLAGS.seeds]
-        drawable = (logdir for logdir in logdirs if (logdir / "checkpoints").exists())
-        found += itertools.islice(filter(trained, drawable), 1)
-    return found
+    """Returns the runs that a figure shows: all of its cells' that trained and have a checkpoint."""
+    logdirs = (
+        run_directory(table, out, order, name, int(seed)) for name, order in figure.cells for seed in FLAGS.seeds
+    )
+    return [logdir for logdir in logdirs if (logdir / "checkpoints").exists() and trained(logdir)]
 
 
 def trained(logdir: Path) -> bool:
