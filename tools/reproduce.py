@@ -16,7 +16,6 @@ them: a run that another process trains is passed over.
 import concurrent.futures
 import contextlib
 import functools
-import itertools
 import json
 import os
 import queue
