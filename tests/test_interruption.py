@@ -11,7 +11,7 @@ from trainers import CONFIG
 import flp_tf
 from flp_tf.meta.trainer import Trainer
 from flp_tf.runs import results, training
-from flp_tf.runs.interruption import SIGNALS
+from flp_tf.runs.interruption import SIGNALS, Interrupted, Interruption
 from flp_tf.tasks import Sine
 
 pytestmark = pytest.mark.slow
@@ -33,6 +33,26 @@ def test_every_signal_saves(number, bare, eager, monkeypatch, tmp_path):
     assert stopped.value.code == 128 + number
     assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["ckpt-2.npz"]
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_signal_at_any_moment_leaves_with_what_it_says_was_saved(bare, eager, monkeypatch, tmp_path):
+    """Here it comes after the code has looked whether there was one, once per lifetime, and before it looks again."""
+    looks = []
+
+    class Late(Interruption):
+        @property
+        def signal(self):
+            looks.append(None)
+            return signal.SIGINT if len(looks) > 1 else None
+
+        @signal.setter
+        def signal(self, number):
+            pass
+
+    monkeypatch.setattr(training, "Interruption", Late)
+    with pytest.raises(Interrupted) as stopped:
+        flp_tf.meta_train(flp_tf.configure(**CONFIG), tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "checkpoints" / f"ckpt-{stopped.value.episodes}.npz").exists()
 
 
 def test_a_hang_up_that_is_ignored_stays_so(bare, eager, monkeypatch, tmp_path):

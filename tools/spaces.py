@@ -56,7 +56,9 @@ GRADIENT = {"inner_rate": Log(3e-4, 3e-2), "plasticity_optimizer": ["adam", "lio
 OML = {"inner_rate": Log(3e-4, 3e-2)}
 
 # Without the second order nothing tells the slow weights what a rate can bear.
-FIRST_ORDER = GRADIENT | {"slow_rate": Log(1e-6, 1e-2), "plasticity_rate": Log(1e-8, 1e-2)}
+FIRST_ORDER = GRADIENT | {"slow_rate": Log(1e-6, 1e-2), "plasticity_rate": Log(1e-8, 1e-1)}
+# As published: nothing is clipped.
+PUBLISHED = {"clip_norm": [0.0, 0.1, 1.0, 10.0]}
 # Lifetimes of images are of 25 or 50 steps: what sums over a lifetime may be larger. 0 clips nothing.
 IMAGES = {
     "plasticity_scale": Log(1e-2, 10.0),
@@ -73,8 +75,9 @@ OF_METHOD = {
     **dict.fromkeys(("output_feedback", "hebb", "post_feedback", "target", "feedback_units", "per_"), FEEDBACK),
     **dict.fromkeys(("polynomial", "plastic", "cascade", "gaussian", "recurrent"), FEEDBACK),
     "gradient2_first_order": FIRST_ORDER,
-    "gradient3_first_order": FIRST_ORDER,
+    "gradient3_first_order": FIRST_ORDER | PUBLISHED,
     "gradient": GRADIENT,
+    "oml3_first_order": OML | PUBLISHED,
     "oml": OML,
 }
 # A trial spends its inner steps by a curriculum; lengths drawn at random have none.

@@ -195,15 +195,15 @@ def train(
                 summaries.flush()
                 point = Point(trainer.episodes, trainer.inner_steps, float(trainer.seconds.numpy()), error)
                 stop = on_evaluation is not None and on_evaluation(point) is True and not last
-            if chief and (
-                last or stop or interruption.signal or time.monotonic() - saved > 60 * config.checkpoint_minutes
-            ):
+            # Read once: what comes between saving and leaving waits for the next lifetime.
+            signal = interruption.signal
+            if chief and (last or stop or signal or time.monotonic() - saved > 60 * config.checkpoint_minutes):
                 # Events first: those after the newest checkpoint are removed when a run goes on.
                 summaries.flush()
                 checkpoints.save(trainer.step)
                 saved = time.monotonic()
-            if interruption.signal:
-                raise Interrupted(interruption.signal, trainer.episodes)
+            if signal:
+                raise Interrupted(signal, trainer.episodes)
             if stop:
                 raise Stopped(trainer.episodes)
     trainer.end()
