@@ -88,14 +88,16 @@ def compared(rows: list[dict], reference: str) -> list[dict]:
         reference: name of a method. Without a network of it there is no ratio.
     """
     errors = {row["order"]: row["errors"] for row in rows if row["name"] == reference}
-    return [row | _against(row, errors.get(row["order"], [])) for row in rows]
+    return [
+        row if row["name"] == reference else row | _against(row["errors"], errors.get(row["order"], [])) for row in rows
+    ]
 
 
-def _against(row: dict, reference: list[float]) -> dict:
-    """Returns the ratio of a row's errors to others and its interval; nothing without errors, or of the others' own."""
-    if not row["errors"] or not reference or row["errors"] is reference:
+def _against(errors: list[float], reference: list[float]) -> dict:
+    """Returns the ratio of some networks' errors to those of others, and its interval; nothing if either has none."""
+    if not errors or not reference:
         return {}
-    found = ratio(np.array(row["errors"]), np.array(reference))
+    found = ratio(np.array(errors), np.array(reference))
     ends = [None if math.isnan(end) else end for end in (found.low, found.high)]
     return {"ratio": found.estimate, "ratio_low": ends[0], "ratio_high": ends[1], "verdict": found.verdict()}
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from flp_tf.analysis import figures
 from flp_tf.analysis.base import ANALYSES, with_options
 from flp_tf.analysis.readout import errors_after_lifetime
-from flp_tf.analysis.result import Result, write
+from flp_tf.analysis.result import Result, finite, write
 from flp_tf.analysis.series import Series, in_series, order_name
 from flp_tf.errors import InputError
 from flp_tf.registry import option
@@ -177,7 +177,7 @@ def cells(series: Series, errors: np.ndarray, first: Series, reference: np.ndarr
         "verdict": against.verdict() if against else "",
     }
     # Numbers as Python's, and nothing where there is none.
-    return {name: _number(cell) if isinstance(cell, float) else cell for name, cell in found.items()}
+    return {name: finite(cell) if isinstance(cell, float) else cell for name, cell in found.items()}
 
 
 def row_of(series: Series, errors: np.ndarray) -> Row:
@@ -233,7 +233,3 @@ def _ended(run: Run) -> bool:
     if has_diverged(run.path):
         return False
     raise InputError(f"--logdir={run.path} is not finished; legal are runs that came to their end, or diverged")
-
-
-def _number(cell: float) -> float | str:
-    return float(cell) if math.isfinite(cell) else ""

@@ -173,6 +173,11 @@ def check_output(analysis: str, output: Path, runs: Sequence[Run]) -> None:
     RunDirectory(output, "output").check_writable()
 
 
+def finite(number: float) -> float | str:
+    """Returns a number as a table has it: nothing where it is not finite, such as an error of one network alone."""
+    return float(number) if np.isfinite(number) else ""
+
+
 def _paths(analysis: str, output: Path) -> list[Path]:
     """Returns the files of an analysis: picture, table and events."""
     # Events always have the same name, because TensorBoard shows what is in all files of a folder.
@@ -210,14 +215,9 @@ def _rows(curve: Curve) -> list[tuple]:
     config = curve.series.config
     shared = (curve.series.label, len(curve.series.runs), config.task, order_name(config), curve.panel)
     return [
-        (*shared, _plain(x), curve.quantity, curve.unit, float(mean), *map(_or_empty, errors), len(curve.values))
+        (*shared, _plain(x), curve.quantity, curve.unit, float(mean), *map(finite, errors), len(curve.values))
         for x, mean, *errors in zip(curve.x, curve.mean(), curve.over_networks(), curve.over_lifetimes())
     ]
-
-
-def _or_empty(error: float) -> float | str:
-    """Returns a standard error as it is written: nothing where there is none."""
-    return "" if np.isnan(error) else float(error)
 
 
 def _plain(x: float | str) -> float | str:
