@@ -88,7 +88,7 @@ def least_seconds(run, repeats: int = 7) -> float:
 def main(argv: list[str]) -> None:
     """Prints the table."""
     del argv
-    print("| N | trunk's products, s | plastic layers' products, s | plain loop, s | no more than |")
+    print("| N | trunk's products, s | plastic layers' products, s | plain loop, s | largest speedup |")
     print("| --- | --- | --- | --- | --- |")
     for layers in (1, 2, 3, 9):
         trunk = least_seconds(trunk_products(benchmark.layer_sizes(9)[:-layers])) if layers < 9 else 0.0
