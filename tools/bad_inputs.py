@@ -1,4 +1,4 @@
-"""Bad input, drawn at random: each case has to be refused in one line, and leave everything as it was."""
+"""Bad input, drawn at random: each case has to be refused in one line, and must not change anything."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from PIL import Image
 
 from flp_tf.runs.sections import FIXED, Place, places
 
-# Folder of caches, which a refused command may leave.
+# Folder of caches, which a refused command may leave behind.
 CACHE = "data"
 SMALL = ("--network=8-8", "--episodes=2", "--ways=2", "--shots=1", "--query_size=1", "--image_size=8")
 NOT_NUMBERS = ("", "x", "1,5", "²", "0x10", "--1", "nan", "inf", "1e39", "-1e39", "9" * 5000)
@@ -29,7 +29,7 @@ class Case(NamedTuple):
     Attributes:
         kind: what is wrong with it.
         arguments: of the command line.
-        environment: variables beside those of the process.
+        environment: variables in addition to those of the process.
     """
 
     kind: str
@@ -41,7 +41,7 @@ def draw(rng: random.Random, folder: Path, run: Path) -> Case:
     """Returns a case of a random kind.
 
     Args:
-        rng: draws it.
+        rng: source of randomness.
         folder: an empty folder, for files of the case.
         run: a finished run, to be copied.
     """
@@ -59,7 +59,7 @@ def value(rng: random.Random, folder: Path, run: Path) -> Case:
 
 
 def wrong_values(place: Place) -> list[str]:
-    """Returns texts that are no legal values of an option; none for free texts."""
+    """Returns texts that are not legal values of an option; none for free texts."""
     metadata = place.field.metadata
     if metadata["legal"] is not None:
         return ["", "nonsense", "None"]
@@ -75,7 +75,7 @@ def wrong_values(place: Place) -> list[str]:
 
 
 def flag(rng: random.Random, folder: Path, run: Path) -> Case:
-    """A flag that is misspelt, of another component, or no flag."""
+    """A flag that is misspelt or of another component, or a word that is not a flag."""
     name = rng.choice(list(places()))
     misspelt = name.replace(rng.choice(name), rng.choice(string.ascii_lowercase + "²-. "), 1)
     argument = rng.choice([f"--{misspelt}x=1", f"--{name}_=1", "sine", "--", "=", "--=1", f"--no{name}=1", "--ways=3"])
@@ -83,7 +83,7 @@ def flag(rng: random.Random, folder: Path, run: Path) -> Case:
 
 
 def grammar(rng: random.Random, folder: Path, run: Path) -> Case:
-    """A curriculum or a network that does not read."""
+    """A curriculum or a network that cannot be parsed."""
     name = rng.choice(("curriculum", "network"))
     legal = {"curriculum": "0123456789:,", "network": "0123456789-cs"}[name]
     text = "".join(rng.choice(legal + "²x: -") for _ in range(rng.randint(1, 12)))
@@ -94,7 +94,7 @@ def grammar(rng: random.Random, folder: Path, run: Path) -> Case:
 
 
 def path(rng: random.Random, folder: Path, run: Path) -> Case:
-    """A `--logdir` that can be no folder."""
+    """A `--logdir` that cannot be a folder."""
     (folder / "file").write_text("x")
     (folder / "link").symlink_to(folder / "link")
     wrong = ["", "~nobody_of_this_name/x", "a\0b", "a\nb", "\udcff", "x" * 300, "/proc/x", "/dev/full/x"]
@@ -104,7 +104,7 @@ def path(rng: random.Random, folder: Path, run: Path) -> Case:
 
 
 def obstacle(rng: random.Random, folder: Path, run: Path) -> Case:
-    """A folder in which something is in the way."""
+    """A folder with something in the place of a file or folder of the run."""
     target = folder / "run"
     target.mkdir()
     name = rng.choice(("export", "checkpoints", "config.json", "result.json"))
@@ -148,7 +148,7 @@ def versions(rng: random.Random, folder: Path, run: Path) -> Case:
 
 
 def drawing(rng: random.Random, folder: Path, run: Path) -> Case:
-    """Omniglot with one drawing that is damaged, cut off, of another format or of another size."""
+    """Omniglot with one drawing that is damaged, truncated, or has another format or size."""
     files = omniglot(folder / "archives")
     victim = rng.choice(files)
     content = bytearray(victim.read_bytes())
@@ -210,7 +210,7 @@ def flagfile(rng: random.Random, folder: Path, run: Path) -> Case:
 
 
 def analysis(rng: random.Random, folder: Path, run: Path) -> Case:
-    """An analysis of runs that are not there, or into something that is no folder."""
+    """An analysis of missing runs, or into a path that is not a folder."""
     shutil.copytree(run, folder / "run")
     (folder / "file").write_text("x")
     (folder / "taken").mkdir()

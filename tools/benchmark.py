@@ -1,8 +1,8 @@
 """Times one meta-step of this engine against the plain loop, side by side.
 
-Every row is measured in a fresh process, so that peak memory is its own, and the
-engines of one setting run one after the other, so that ratios compare what was measured
-on the same machine in the same minutes. `--rounds` measures each setting several times
+Every row is measured in a fresh process, so that its peak memory is its own. The engines of
+one setting run one after the other, so that ratios compare measurements of
+the same machine in the same minutes. `--rounds` measures each setting several times
 in turn. `--baseline=DIR` adds the engine of another checkout of flp_tf:
 
     python tools/benchmark.py --quick
@@ -11,7 +11,7 @@ in turn. `--baseline=DIR` adds the engine of another checkout of flp_tf:
     git worktree add /tmp/before 7550ab6
     python tools/benchmark.py --match='^sine . 400 1$' --baseline=/tmp/before --rounds=3
 
-`--until_error` measures meta-training to a validation error instead; see `until_error.py`.
+`--until_error` measures the time to reach a validation error instead; see `until_error.py`.
 """
 
 import itertools
@@ -59,7 +59,7 @@ def engines() -> list[str]:
 
 
 def settings() -> list[dict]:
-    """Returns the settings of all rows, those of one network and lifetime in a row."""
+    """Returns the settings of all rows; those of one network and lifetime follow each other."""
     cells = [(3, 400, 1)]
     if not FLAGS.quick:
         cells += [(n, t, 1) for t in (400, 40, 1600) for n in (2, 9, 3, 1)]
@@ -73,7 +73,7 @@ def settings() -> list[dict]:
 
 
 def _plain_gigabytes(row: dict) -> float:
-    """Estimates what the plain loop keeps: some six copies of the plastic weights per step."""
+    """Estimates the memory of the plain loop: about six copies of the plastic weights per step."""
     plastic = sum(a * b for a, b in layer_sizes(row["num_plastic_layers"]))
     return 1 + 24e-9 * plastic * row["lifetime"] * row["meta_batch"]
 
@@ -85,11 +85,11 @@ def layer_sizes(layers: int) -> list[tuple[int, int]]:
 
 
 def flops(row: dict, batch: int = 32) -> float:
-    """Returns the arithmetic that a meta-step cannot do without, in floating-point operations.
+    """Returns the least arithmetic of a meta-step, in floating-point operations.
 
     A trunk layer has one matrix product forward and two backward, a plastic layer two
     and four (activity and update); each is `2 * batch * in * out`. Recomputation, which
-    buys memory, does not count.
+    saves memory, does not count.
     """
     all_layers = sum(a * b for a, b in layer_sizes(9))
     plastic = sum(a * b for a, b in layer_sizes(row["num_plastic_layers"]))
@@ -97,7 +97,7 @@ def flops(row: dict, batch: int = 32) -> float:
 
 
 def in_fresh_process(row: dict) -> dict | None:
-    """Returns what `tools/measure.py` measures of a row; None, with the reason printed, if that fails."""
+    """Returns the measurements of `tools/measure.py` for a row; if it fails, prints the reason and returns None."""
     options = {"repeats": FLAGS.repeats, "archives": FLAGS.omniglot_archives, "images": FLAGS.mini_imagenet_dir}
     checkout = FLAGS.baseline if row["engine"] == BASELINE else ROOT
     command = [sys.executable, str(ROOT / "tools" / "measure.py"), json.dumps(row | options)]
@@ -127,14 +127,14 @@ def summary(row: dict, rounds: list[dict]) -> dict:
         "compile_seconds": statistics.median(found["compile_seconds"] for found in rounds),
         "peak_mb": statistics.median(found["peak_mb"] for found in rounds),
         "gflop_per_second": flops(row) / median / 1e9 if row["task"] == "sine" else None,
-        # What meta-training gets: an episode is drawn before each meta-step.
+        # As in meta-training, where an episode is drawn before each meta-step.
         "examples_per_second": rounds[0]["examples"] / (median + data),
         "data_share": data / (median + data),
     }
 
 
 def precision_effect() -> list[str]:
-    """Returns a table of what a bfloat16 trunk does to the meta-gradients, by group of weights."""
+    """Returns a table of the effect of a bfloat16 trunk on the meta-gradients, by group of weights."""
     import numpy as np
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Processes that a tool starts: each has its share of the cores, and a signal that ends the tool ends them, too."""
+"""Processes that a tool starts: each has its share of the cores, and a signal that ends the tool also ends them."""
 
 import contextlib
 import os
@@ -7,15 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-# What a terminal that closes and a cluster send. Ctrl-C reaches all processes of a terminal without help.
+# From a terminal that is closed and from a cluster. Ctrl-C reaches all processes of a terminal directly.
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Ended(KeyboardInterrupt):
-    """Raised by one of `SIGNALS`.
+    """One of `SIGNALS` came.
 
     Attributes:
-        status: of the process's exit.
+        status: exit status of the process.
     """
 
     def __init__(self, number: int):
@@ -24,7 +24,7 @@ class Ended(KeyboardInterrupt):
 
 
 def check_handed_over(tool: str, arguments: Sequence[str]) -> None:
-    """Exits with one line unless all that `--flags` hands to every run are flags."""
+    """Exits with a one-line message unless `--flags`, which go to every run, are all flags."""
     if wrong := [argument for argument in arguments if not argument.startswith("-")]:
         sys.exit(
             f"{tool}: --flags: {wrong[0]} is not a flag; a flag with commas stands in quotes, "
@@ -35,7 +35,7 @@ def check_handed_over(tool: str, arguments: Sequence[str]) -> None:
 def core_shares(jobs: int) -> list[list[int]]:
     """Returns the cores of each of `jobs` processes that run side by side.
 
-    Where there are more processes than cores, those beyond have all of them. Where the system cannot
+    If there are more processes than cores, the additional processes have all cores. If the system cannot
     pin a process, the shares are empty.
     """
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -43,7 +43,7 @@ def core_shares(jobs: int) -> list[list[int]]:
 
 
 def pin(process: subprocess.Popen, cores: list[int]) -> None:
-    """Keeps a process on its cores, if it has a share; to be called before TensorFlow counts them, at the start."""
+    """Keeps a process on its cores, if it has a share; to be called at the start, before TensorFlow counts them."""
     if cores:
         os.sched_setaffinity(process.pid, cores)
 
@@ -53,10 +53,10 @@ def ended_together(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
     """A context in which each of `SIGNALS` is passed on to these processes as SIGTERM.
 
     Args:
-        processes: those that have been started; more may be added within the context.
+        processes: the processes started so far; more may be added within the context.
 
     Raises:
-        Ended: after such a signal; the processes may take a while to save and leave.
+        Ended: after such a signal; the processes may need some time to save and end.
     """
 
     def end(number: int, _: object) -> None:
@@ -65,7 +65,7 @@ def ended_together(processes: Sequence[subprocess.Popen]) -> Iterator[None]:
                 process.terminate()
         raise Ended(number)
 
-    # One that is ignored, as under nohup, stays ignored.
+    # A signal that is ignored, as under nohup, stays ignored.
     before = {number: signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     for number in before:

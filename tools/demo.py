@@ -1,10 +1,10 @@
-"""A page that learns handwritten characters in the browser, from a network that ships.
+"""A page that learns handwritten characters in the browser, with a pretrained network of the library.
 
     tools/demo                  # on http://127.0.0.1:8000 until Ctrl-C
     tools/demo --output=page    # a folder instead, for any web server
 
-The page is `tools/demo_page`. It runs the network's LiteRT file with LiteRT.js, which npm
-fetches once, in the version that `tools/demo_page/package-lock.json` has.
+The page is `tools/demo_page`. It runs the network's LiteRT file with LiteRT.js. npm fetches LiteRT.js
+once, in the version given by `tools/demo_page/package-lock.json`.
 """
 
 import functools
@@ -39,9 +39,9 @@ NETWORK = "omniglot_compact_continual_flp2"
 PAGE = ROOT / "tools" / "demo_page"
 PARTS = ("*.html", "*.css", "*.js")
 PACKAGES = PAGE / "node_modules"
-# What the page loads of the packages, by its place in the page. LiteRT.js takes the second
-# pair where the browser has no relaxed SIMD. Neither has threads, so that the page needs no
-# headers about other origins.
+# The files of the packages that the page loads, by their place in the page. LiteRT.js takes the second
+# pair if the browser has no relaxed SIMD. Neither pair uses threads, so the page needs no
+# cross-origin headers.
 LIBRARY = {
     "litert/core.js": "@litertjs/core/dist/index.js",
     "litert/wasm-utils.js": "@litertjs/wasm-utils/dist/index.js",
@@ -54,16 +54,16 @@ LIBRARY = {
 
 
 def learner() -> Learner:
-    """Returns the network that ships, for which no drawings of Omniglot are needed."""
+    """Returns the pretrained network, without reading drawings of Omniglot."""
     directory = run.find(NETWORK)
     return run.restore_learner(directory.path, directory.config())
 
 
 def fetch() -> None:
-    """Fetches the packages, unless they are there in the versions that are asked for.
+    """Fetches the packages, unless they are already there in the required versions.
 
     Raises:
-        InputError: if npm is missing, or fails.
+        InputError: if npm is missing or fails.
     """
     wanted = json.loads((PAGE / "package.json").read_text())["dependencies"]
     found = [PACKAGES / name / "package.json" for name in wanted]
@@ -80,10 +80,10 @@ def fetch() -> None:
 
 
 def build(folder: Path) -> None:
-    """Writes the page, with all that it loads, to a folder.
+    """Writes the page, with all files that it loads, to a folder.
 
     Raises:
-        InputError: if it cannot be written, or npm cannot fetch what is missing.
+        InputError: if it cannot be written, or npm cannot fetch missing packages.
     """
     fetch()
     for pattern in PARTS:
@@ -96,9 +96,9 @@ def build(folder: Path) -> None:
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files of a folder, without a line for each."""
+    """Serves files of a folder, without logging each request."""
 
-    # Systems differ in what they call these.
+    # The types of these files differ between systems.
     extensions_map = {  # noqa: RUF012
         **http.server.SimpleHTTPRequestHandler.extensions_map,
         ".js": "text/javascript",
@@ -106,19 +106,19 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     }
 
     def end_headers(self) -> None:
-        """Has the browser ask every time whether a file is still the same."""
+        """Makes the browser check every time whether a file has changed."""
         self.send_header("Cache-Control", "no-cache")
         super().end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 def serve(port: int) -> None:
-    """Builds the page and serves it on this machine alone, until a signal.
+    """Builds the page and serves it, on this machine only, until a signal.
 
     Raises:
-        InputError: if the port is taken or not ours, or `build` fails.
+        InputError: if the port is in use or not permitted, or `build` fails.
     """
     with tempfile.TemporaryDirectory() as folder:
         handler = functools.partial(Handler, directory=folder)
@@ -126,7 +126,7 @@ def serve(port: int) -> None:
             server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
         except OSError as error:
             raise InputError(f"--port={port} cannot be used: {error.strerror}; --port=0 takes a free one") from None
-        # Not to leave the folder behind.
+        # Otherwise the folder would be left behind.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with server:
             build(Path(folder))
@@ -138,7 +138,7 @@ def write(output: str) -> None:
     """Writes the page to the folder that `--output` names.
 
     Raises:
-        InputError: if it is not empty or cannot be written, or `build` fails.
+        InputError: if the folder is not empty or cannot be written, or `build` fails.
     """
     folder = local(output, "output")
     check_writable(folder, "output")

@@ -1,10 +1,10 @@
-"""The API reference, by pdoc, and the documents as pages beside it, with links between all of them.
+"""Builds the API reference, with pdoc, and pages of the documents, with links between all of them.
 
     tools/docs --output=DIR
 
-`README.md` becomes `index.html`, `docs/engine.md` `docs/engine.html`, the module `flp_tf.networks.own`
-`flp_tf/networks/own.html`. In documents and docstrings, a name in code font that means something of flp_tf is a
-link to it, and so is a path such as `flp_tf/networks/`.
+`README.md` becomes `index.html`, `docs/engine.md` becomes `docs/engine.html`, and the module
+`flp_tf.networks.own` becomes `flp_tf/networks/own.html`. In documents and docstrings, a name of flp_tf in code
+font becomes a link, and so does a path such as `flp_tf/networks/`.
 """
 
 import os
@@ -34,9 +34,9 @@ flags.DEFINE_bool("source", True, "Show the source of everything; without it, pa
 # The page of each document.
 PAGES = {"README.md": "index.html", "CONTRIBUTING.md": "CONTRIBUTING.html"}
 PAGES |= {f"docs/{path.name}": f"docs/{path.stem}.html" for path in sorted(ROOT.glob("docs/*.md"))}
-# README links to it, so that it is copied as it is.
+# README links to it; it is copied unchanged.
 NOTEBOOK = "docs/tutorial.ipynb"
-# In code font, and in no link.
+# A name in code font that is not in a link.
 CODE = re.compile(r'(?<!">)<code>([A-Za-z_][\w.]*|flp_tf/[\w/]*(?:\.py)?)(\(\))?</code>')
 LINK = re.compile(r'\b(href|src)="(?![a-z]+:|#)([^"#]+)([^"]*)"')
 
@@ -50,19 +50,19 @@ class Reference:
 
     Attributes:
         pages: path of every module's page, below the folder.
-        places: page and anchor of modules and of what is in them, by full name.
+        places: page and anchor of modules and their members, by full name.
     """
 
     def __init__(self, output: Path, source: bool):
-        # pdoc does not ask for names that are imported when they are first used.
+        # pdoc does not see names that are imported only at their first use.
         vars(flp_tf).update({name: getattr(flp_tf, name) for name in flp_tf.__all__})
         names = ["flp_tf", *(module.name for module in pkgutil.walk_packages(flp_tf.__path__, "flp_tf."))]
         self.pages = {name: f"{name.replace('.', '/')}.html" for name in names}
         pdoc.render.configure(docformat="google", show_source=source)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pdoc")  # Of classes of other packages.
+            warnings.filterwarnings("ignore", module="pdoc")  # About classes of other packages.
             warnings.filterwarnings("error", message=".*flp_tf", module="pdoc")
-            # `pdoc.pdoc` passes over modules that `__all__` of their package does not name.
+            # `pdoc.pdoc` skips modules that are not in `__all__` of their package.
             modules = {name: pdoc.doc.Module.from_name(name) for name in names}
             for name, page in self.pages.items():
                 (output / page).parent.mkdir(parents=True, exist_ok=True)
@@ -74,10 +74,10 @@ class Reference:
                 self.places[f"{name}.{anchor}"] = f"{page}#{anchor}"
 
     def find(self, name: str) -> str | None:
-        """Returns the place of what a name such as `Episode`, `lifetime.run` or `flp_tf/networks/` means.
+        """Returns the place of a name such as `Episode`, `lifetime.run` or `flp_tf/networks/`.
 
-        A single word has to be a class or constant: functions and modules are called like many other things.
-        Of several modules that show it, the one in the deepest folder defines it.
+        A single word has to be a class or constant: functions and modules have the names of many other things.
+        If several modules show the name, the one in the deepest folder defines it.
         """
         if "/" in name:
             return self.places.get(name.removesuffix(".py").strip("/").replace("/", "."))
@@ -87,7 +87,7 @@ class Reference:
         return self.places[max(found, key=lambda full: full.count("."))] if found else None
 
     def link(self, text: str, page: str) -> str:
-        """Returns HTML whose code font links to what it names, for a page of the folder."""
+        """Returns HTML for a page of the folder, with links for the names in code font."""
 
         def linked(match: re.Match) -> str:
             place = self.find(match[1])
@@ -103,7 +103,7 @@ class Reference:
 
 
 def document(source: str, output: Path, reference: Reference) -> str:
-    """Returns the HTML of a document; copies the files that it links to and that are no pages.
+    """Returns the HTML of a document; copies the linked files that are not pages.
 
     Args:
         source: path of the Markdown file in the repository.
@@ -111,7 +111,7 @@ def document(source: str, output: Path, reference: Reference) -> str:
         reference: the reference.
 
     Raises:
-        FileNotFoundError: if a link leads nowhere.
+        FileNotFoundError: if the target of a link is missing.
     """
 
     def moved(match: re.Match) -> str:
@@ -143,7 +143,7 @@ def navigation(page: str) -> str:
 
 
 def _relative(text: str) -> str:
-    """Returns a page with paths from the repository on: pdoc shows the values of constants, which have whole ones."""
+    """Returns a page with paths relative to the repository: constants, which pdoc shows, have absolute paths."""
     return text.replace(f"{ROOT}/", "")
 
 

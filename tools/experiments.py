@@ -1,4 +1,4 @@
-"""The cells of the paper's tables, and of what it leaves open: the flags of each, and what the paper reports."""
+"""The cells of the paper's tables and of its extensions: the flags of each cell, and what the paper reports."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ METHODS = {
     "per_neuron2": ("--method=flp", "--num_plastic_layers=2", "--granularity=per_neuron"),
     "per_layer2": ("--method=flp", "--num_plastic_layers=2", "--granularity=per_layer"),
     "flp6": ("--method=flp", "--num_plastic_layers=6"),
-    # What the paper leaves open (section 8): each has a flagfile, which is all of it.
+    # What the paper leaves open (section 8): each has a flagfile with all of its flags.
     "polynomial2": (),
     "plastic2": (),
     "cascade2": (),
@@ -43,7 +43,7 @@ class Cell(NamedTuple):
 
     Attributes:
         name: of the method, a key of `METHODS`.
-        label: of the row.
+        label: label of the row.
         order: a key of `ORDERS`.
         paper: the paper's error and standard error, as printed there; empty if none.
     """
@@ -54,7 +54,7 @@ class Cell(NamedTuple):
     paper: str
 
     def flags(self, network: str) -> list[str]:
-        """Returns all flags of the cell's run but `--seed` and `--logdir`.
+        """Returns all flags of the cell's run except `--seed` and `--logdir`.
 
         Args:
             network: a value of `Table.networks`.
@@ -62,9 +62,9 @@ class Cell(NamedTuple):
         return [f"--flagfile={self.flagfile(network)}", ORDERS[self.order], *METHODS[self.name]]
 
     def flagfile(self, network: str) -> Path:
-        """Returns the flagfile of the cell, else that of its method, else that of the network.
+        """Returns the flagfile of the cell, or else of its method, or else of the network.
 
-        Only a cell or method that needs values of its own has one; it names that of the network.
+        Only a cell or method that needs values of its own has a flagfile; it includes that of the network.
 
         Args:
             network: a value of `Table.networks`.
@@ -195,7 +195,7 @@ def _against_flp(title: str, rows: list[tuple[str, str]], figures: dict[str, Fig
 
     Args:
         title: heading of the report.
-        rows: names and labels of the methods that stand below FLP (2); the paper reports two of all of them.
+        rows: names and labels of the methods below FLP (2); the paper reports two of all methods.
         figures: by the name of their folder.
     """
     paper = {"flp2": ("0.00093 (3e-5)", "0.0016 (6e-5)"), "flp3": ("0.00051 (8e-5)", "0.0068 (2e-3)")}

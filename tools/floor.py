@@ -1,8 +1,8 @@
 """Bounds how much faster than the plain loop any implementation can be, on this machine.
 
-Times the matrix products alone that a meta-step of the paper's sine network cannot do
-without: no activation, no update, no pass over the weights, nothing computed twice. The
-quicker of TensorFlow's own kernels and XLA's counts, the least of seven calls.
+It times only the matrix products that a meta-step of the paper's sine network needs: no
+activation, no update, no pass over the weights, no recomputation. It takes the least time of seven
+calls, with TensorFlow's own kernels or XLA's, whichever are faster.
 
     python tools/floor.py
 """
@@ -42,7 +42,7 @@ def trunk_products(sizes: list[tuple[int, int]]):
 def plastic_products(sizes: list[tuple[int, int]]):
     """Returns a function with the six products per plastic layer and inner step.
 
-    They are those of the activity `h W`, the update `h^T p`, and of the gradients of both.
+    They are those of the activity `h W`, of the update `h^T p`, and of the gradients of both.
 
     Args:
         sizes: `(in, out)` of each plastic layer.
@@ -71,7 +71,7 @@ def plastic_products(sizes: list[tuple[int, int]]):
 
 
 def least_seconds(run, repeats: int = 7) -> float:
-    """Returns the least time of a call, by TensorFlow's kernels or XLA's."""
+    """Returns the least time of a call, with TensorFlow's kernels or XLA's."""
     import tensorflow as tf
 
     seconds = []

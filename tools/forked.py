@@ -1,7 +1,7 @@
 """Commands of flp_tf in processes that do not import TensorFlow anew.
 
-A process that has imported the library, and has not computed with it, forks; the child does
-what `python -m flp_tf.main ARGUMENTS` does. That saves the seconds of the import, so that
+A process that has imported the library, but not computed anything with it, forks. The child does
+what `python -m flp_tf.main ARGUMENTS` does. This saves the seconds of the import, so that
 hundreds of commands can be tried in minutes.
 """
 
@@ -19,7 +19,7 @@ from absl import logging
 
 from flp_tf import main
 
-# Exit code in place of that of a command that takes longer than it may.
+# Exit code of a command that exceeds its time limit.
 TIMEOUT = -1
 
 
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
     """How a command ended.
 
     Attributes:
-        code: its exit status; minus the number of the signal that killed it, or `TIMEOUT`.
+        code: its exit status, the negative number of the signal that killed it, or `TIMEOUT`.
         out: its standard output.
         err: its standard error.
         seconds: how long it took, without imports.
@@ -45,13 +45,13 @@ class Child:
     Args:
         arguments: of the command line.
         folder: the working directory.
-        environment: variables beside those of this process.
+        environment: variables in addition to those of this process.
 
     Attributes:
         pid: of the process.
-        began: when it was started, by `time.monotonic`.
-        out: the file that it prints to.
-        err: the file of its standard error.
+        began: time of its start, from `time.monotonic`.
+        out: file of its standard output.
+        err: file of its standard error.
     """
 
     def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None):
@@ -62,11 +62,11 @@ class Child:
             self._be_the_command(arguments, folder, environment or {})
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Sends a signal, if the process is still there."""
+        """Sends a signal, if the process still exists."""
         os.kill(self.pid, number)
 
     def wait(self, limit: float) -> Outcome:
-        """Waits for the end, which comes with SIGKILL after so many seconds."""
+        """Waits for the process to end; kills it with SIGKILL after `limit` seconds."""
         code = None
         while code is None:
             if time.monotonic() - self.began > limit:

@@ -1,10 +1,10 @@
 """Measures one row of the benchmark in this process and prints it as JSON.
 
-`tools/benchmark.py` starts it, once for each row, so that peak memory is the row's own:
+`tools/benchmark.py` starts it once for each row, so that the peak memory is that of this row:
 
     python tools/measure.py '{"task": "sine", "engine": "lifetime", ...}'
 
-The flp_tf that it measures is the one on `PYTHONPATH`. Checkouts from before the options
+It measures the flp_tf on `PYTHONPATH`. Checkouts from before the options
 moved to their components (commit 7550ab6 and earlier) work, too.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# `engine` is a plain loop, the same compiled, or the library's own (which is also that of a baseline).
+# `engine` is a plain loop, the same loop compiled, or the library's own engine (also used for a baseline).
 PLAIN, PLAIN_XLA = "plain", "plain_xla"
 IMAGE_SIZES = {"omniglot_compact": 28, "omniglot_paper": 84, "mini_imagenet_compact": 42}
 
@@ -29,7 +29,7 @@ def flags_of(row: dict) -> dict[str, Any]:
     """Returns the flags of a row's run."""
     flags = {"continual": True, "num_plastic_layers": row["num_plastic_layers"]}
     if row["task"] == "sine":
-        # By name: recipes choose other networks.
+        # The network is named because recipes choose others.
         return flags | {"task": "sine", "network": "sine_paper", "lifetime": row["lifetime"]}
     flags |= {"network": row["task"], "image_size": IMAGE_SIZES[row["task"]]}
     if row["task"].startswith("mini_imagenet"):
@@ -58,7 +58,7 @@ def prepare(row: dict) -> tuple[Any, Callable]:
 
 
 def _before_components(row: dict) -> tuple[Any, Callable]:
-    """Does what `prepare` says with the interfaces of commit 7550ab6."""
+    """Does the same as `prepare`, with the interfaces of commit 7550ab6."""
     from flp_tf.config import Config
     from flp_tf.meta.objective import compiled_meta_gradient, meta_gradient
 
@@ -75,16 +75,16 @@ def _before_components(row: dict) -> tuple[Any, Callable]:
 
 
 def peak_megabytes() -> float:
-    """Returns the most memory that this process held at any time.
+    """Returns the peak memory of this process.
 
-    Read from `/proc` (Linux), as `getrusage` also counts what the parent held when it forked.
+    It is read from `/proc` (Linux), because `getrusage` also counts the memory of the parent at the fork.
     """
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
 
 
 def measure(row: dict) -> dict:
-    """Returns the seconds of each meta-step after the first, and what else one call measures.
+    """Returns the seconds of each meta-step after the first, and all other measurements.
 
     Args:
         row: `task`, `engine`, `num_plastic_layers`, `lifetime`, `meta_batch`, `repeats`, and `archives` or

@@ -1,4 +1,4 @@
-"""Writes a report: the table beside the paper's, and the figures."""
+"""Writes a report: the table beside that of the paper, and the figures."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from experiments import Cell, Table
 from flp_tf.statistics import ratio, standard_error
 
 FILES = ("report.md", "report.html", "table.json")
-# Of a row in table.json.
+# Columns of a row in table.json.
 COLUMNS = (
     "method",
     "num_plastic_layers",
@@ -41,11 +41,11 @@ STYLE = (
 
 
 def row_of(cell: Cell, found: list[dict], failed_above: float) -> dict:
-    """Returns the row of a cell; without a mean if all of its trainings failed.
+    """Returns the row of a cell; it has no mean if all of its trainings failed.
 
     Args:
         cell: the cell.
-        found: of each of its runs, from `reproduce.result`.
+        found: the results of its runs, from `reproduce.result`.
         failed_above: see `failed`.
     """
     results = [one for one in found if not failed(one, failed_above)]
@@ -75,17 +75,17 @@ def failed(result: dict, failed_above: float) -> bool:
 
     Args:
         result: from `reproduce.result`.
-        failed_above: share of the error before a lifetime that may be left after it.
+        failed_above: largest error after a lifetime, as a share of the error before it, that does not count as failed.
     """
     return "diverged" in result or result["meta_test"]["mean"] > failed_above * result["before_lifetime"]["mean"]
 
 
 def compared(rows: list[dict], reference: str) -> list[dict]:
-    """Returns the rows with their ratio to that of the reference in the same order of the data.
+    """Returns the rows with their ratio to the row of the reference in the same order of the data.
 
     Args:
         rows: from `row_of`.
-        reference: name of a method. Without a network of it there is no ratio.
+        reference: name of a method. If it has no network, there is no ratio.
     """
     errors = {row["order"]: row["errors"] for row in rows if row["name"] == reference}
     return [
@@ -94,7 +94,7 @@ def compared(rows: list[dict], reference: str) -> list[dict]:
 
 
 def _against(errors: list[float], reference: list[float]) -> dict:
-    """Returns the ratio of some networks' errors to those of others, and its interval; nothing if either has none."""
+    """Returns the ratio of some networks' errors to those of others, and its interval; empty if either has none."""
     if not errors or not reference:
         return {}
     found = ratio(np.array(errors), np.array(reference))
@@ -105,7 +105,7 @@ def _against(errors: list[float], reference: list[float]) -> dict:
 def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path, provenance: str) -> None:
     """Writes `report.md`, `report.html` and `table.json` into a folder.
 
-    Both reports show the PNG files below the folder, and hold no copies of them.
+    Both reports show the PNG files in the folder and do not contain copies of them.
 
     Args:
         table: the paper's table.
@@ -131,7 +131,7 @@ def write_report(table: Table, rows: list[dict], pictures: list[Path], out: Path
 
 def draw_comparison(table: Table, rows: list[dict], file: Path) -> bool:
     """Draws the networks of all rows, a panel per order of the data; returns whether there are any."""
-    # TensorFlow's seconds, which bad input need not wait for.
+    # Imported here, because TensorFlow takes seconds that bad input need not wait for.
     from flp_tf.analysis import comparison, figures
 
     panels: dict[str, list[comparison.Row]] = {}
@@ -177,5 +177,5 @@ def _table(table: Table, rows: list[dict]) -> list[str]:
 
 
 def _short(number: float | None, form: str = "{:.3g}") -> str:
-    """Returns a number in few digits, nothing for none."""
+    """Returns a number in few digits; an empty string for None."""
     return "" if number is None else form.format(number)

@@ -1,16 +1,16 @@
-"""One command for a table of the paper: train what is missing, evaluate, analyse, report.
+"""One command for a table of the paper: trains missing runs, evaluates, analyses and reports.
 
     tools/reproduce table1 --budget=30m
     tools/reproduce table2 --network=compact --seeds=0,1 --only=flp2,feature_reuse --jobs=2
 
-Every cell is a run directory `OUT/NETWORK_ORDER_METHOD_seedS`. Finished runs are kept,
-interrupted ones continue (`--resume`, the default), so the command can be given again
-until the table is full. Of a finished run its `result.json` is enough for the table, its
-checkpoint for figures: the runs of `docs/results.md` lie in `networks/table1` and
+Every cell is a run directory `OUT/NETWORK_ORDER_METHOD_seedS`. Finished runs are kept and
+interrupted ones continue (`--resume`, the default), so the command can be repeated
+until the table is full. For a finished run, the table needs only its `result.json`, and the
+figures need only its checkpoint. The runs of `docs/results.md` are in `networks/table1` and
 `networks/table2`, and can be copied into OUT.
 
-Given on several machines that share the folder OUT, the command spreads the runs over
-them: a run that another process trains is passed over.
+On several machines that share the folder OUT, the command distributes the runs over
+them: it skips runs that another process trains.
 """
 
 import concurrent.futures
@@ -42,7 +42,7 @@ from flp_tf.files import check_complete  # noqa: E402
 from flp_tf.runs.locks import locked  # noqa: E402
 
 FLAGS = flags.FLAGS
-# The figure of all networks, which needs their results alone.
+# The figure of all networks, which needs only their results.
 COMPARISON = "comparison"
 # Processes that this one has started.
 PROCESSES: list[subprocess.Popen] = []
@@ -89,11 +89,11 @@ def network(table: Table) -> str:
 
 
 def start(*arguments: str, output: IO | None = None) -> subprocess.Popen:
-    """Starts `flp_tf.main` of this checkout in the working directory, which relative paths are of.
+    """Starts `flp_tf.main` of this checkout in the working directory, to which relative paths refer.
 
     Args:
         *arguments: of `flp_tf.main`.
-        output: where it prints.
+        output: the file that it prints to.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, "-m", "flp_tf.main", *arguments]
@@ -107,8 +107,8 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
     Args:
         arguments: of `flp_tf.main`.
         logdir: the run directory.
-        shares: cores for a run to take, and to give back. If there is more than one
-            share, other runs go on beside this one, and it prints to `logdir.log`.
+        shares: shares of cores; the run takes one and puts it back. If there is more than one
+            share, other runs train beside this one, and it prints to `logdir.log`.
     """
     cores = shares.get()
     if (logdir / "result.json").exists() or in_use(logdir):
@@ -126,7 +126,7 @@ def train(arguments: list[str], logdir: Path, shares: queue.Queue) -> None:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGTERM)
                 process.wait()
-    finally:  # Without it the next run would wait for ever.
+    finally:  # Otherwise the next run would wait for ever.
         shares.put(cores)
     if process.returncode not in (0, 128 + signal.SIGTERM):
         why = f" ({log} says why)" if FLAGS.jobs > 1 else ""
@@ -163,21 +163,21 @@ def train_missing(table: Table, out: Path) -> None:
         try:
             for run in training:
                 run.result()
-        except KeyboardInterrupt:  # The runs got the signal, too: they save and leave, and no other begins.
+        except KeyboardInterrupt:  # The runs got the signal, too: they save and end, and no other run begins.
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def measuring() -> list[str]:
-    """Returns those of `--flags` that go with evaluation and analysis, too."""
+    """Returns those of `--flags` that also apply to evaluation and analysis."""
     return [flag for flag in FLAGS.flags if flag.startswith("--eval_episodes=")]
 
 
 def result(logdir: Path) -> dict | None:
-    """Returns the meta-test of a run and the lifetimes planned, evaluating one that did not come to its end.
+    """Returns the meta-test of a run and its planned lifetimes; evaluates the run if it is not finished.
 
-    A run that a process trains is not evaluated; it has its last evaluation, if any. Of a run that
-    diverged there is `diverged` alone.
+    A run that a process trains is not evaluated; its last evaluation is used, if there is one. A run that
+    diverged has only `diverged`.
     """
     if not (logdir / "result.json").exists() and (logdir / "config.json").exists() and not in_use(logdir):
         if diverged(logdir):
@@ -202,20 +202,20 @@ def collect(table: Table, out: Path) -> list[dict]:
 
 
 def analyse(table: Table, rows: list[dict], out: Path) -> list[Path]:
-    """Makes the figures whose runs have what they need; returns them, and those there are that were not asked for."""
+    """Makes the requested figures that are possible; returns them, and existing ones that were not requested."""
     drawing = {COMPARISON: lambda target: draw_comparison(table, rows, target / f"{COMPARISON}.png")}
     drawing |= {folder: functools.partial(draw, table, out, folder) for folder in table.figures}
     pictures = []
     for folder, drawn in drawing.items():
         target = out / "figures" / folder
-        # An older picture stays where the figure is not asked for, not where its runs are gone.
+        # An older picture stays if its figure is not requested, but not if its runs are gone.
         if (FLAGS.figures and folder not in FLAGS.figures) or drawn(target):
             pictures += sorted(target.glob("*.png"))
     return pictures
 
 
 def shown(table: Table, out: Path, figure: Figure) -> list[Path]:
-    """Returns the runs that a figure shows: all of its cells' that trained and have a checkpoint."""
+    """Returns the runs that a figure shows: all runs of its cells that did not fail and have a checkpoint."""
     logdirs = (
         run_directory(table, out, order, name, int(seed)) for name, order in figure.cells for seed in FLAGS.seeds
     )
@@ -223,7 +223,7 @@ def shown(table: Table, out: Path, figure: Figure) -> list[Path]:
 
 
 def trained(logdir: Path) -> bool:
-    """Returns whether a training did not fail, as far as it came."""
+    """Returns whether a training has not failed so far."""
     file = logdir / "result.json"
     return not (failed(json.loads(file.read_text()), FLAGS.failed_above) if file.exists() else diverged(logdir))
 
@@ -231,7 +231,7 @@ def trained(logdir: Path) -> bool:
 @functools.cache
 def diverged(logdir: Path) -> bool:
     """Returns whether the meta-training of a run diverged; its events are read once for all figures."""
-    # It takes TensorFlow's seconds to import, and few runs have no result.
+    # Imported here, because it takes seconds (TensorFlow), and few runs have no result.
     from flp_tf.runs.summaries import has_diverged
 
     return has_diverged(logdir)
@@ -253,7 +253,7 @@ def draw(table: Table, out: Path, folder: str, target: Path) -> bool:
 
 
 def check(flag: str, values: Iterable[str], legal: Iterable[str]) -> None:
-    """Exits with one line unless all values of a flag are legal."""
+    """Exits with a one-line message unless all values of a flag are legal."""
     if unknown := [value for value in values if value not in legal]:
         sys.exit(f"reproduce: --{flag}={','.join(unknown)} is unknown; legal values: {', '.join(legal)}")
 
@@ -285,7 +285,7 @@ def main(argv: list[str]) -> None:
 
 
 def report(table: Table, out: Path) -> None:
-    """Trains what is missing, evaluates, analyses, and writes the report."""
+    """Trains missing runs, evaluates, analyses, and writes the report."""
     if FLAGS.train:
         train_missing(table, out)
     rows = compared(collect(table, out), table.reference)

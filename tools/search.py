@@ -4,15 +4,15 @@
     tools/search sine_compact_continual_flp2 --cost=200000 --only=slow_rate,plasticity_scale
 
 `spaces.py` has the ranges. A trial meta-trains with the flags that Optuna suggests until it
-has simulated `--cost` inner steps, so that its value does not depend on the machine; the
+has simulated `--cost` inner steps, so that its value does not depend on the machine. The
 value is the error on validation lifetimes, never on those of the meta-test. Trial 0 has the
 values of the flagfile. A flag that `--flags` gives is not searched. Trials that are worse than
-the median of the others at the same cost end early; those that diverge count with the value
+the median of the others at the same cost end early. Trials that diverge have the value
 `DIVERGED`.
 
-The study is a journal in the folder `--out`, and each trial a run directory below it. The
-same command goes on with what was interrupted, and given on several machines that share
-the folder, it spreads the trials over them.
+The study is a journal in the folder `--out`, and each trial is a run directory below it. The
+same command continues an interrupted search. On several machines that share
+the folder, it distributes the trials over them.
 """
 
 import contextlib
@@ -53,18 +53,18 @@ flags.DEFINE_list(
 flags.DEFINE_list("flags", [], "Further flags for every trial, such as --num_sines=5,--seed=1.")
 flags.DEFINE_bool("worker", False, "Work on trials in this process; the search starts such processes.")
 
-# Exit code where a signal left trials unfinished; they go on later.
+# Exit code if a signal left trials unfinished; they can continue later.
 INTERRUPTED = 75
 MISSING = "search: Optuna is missing; pip install -r requirements-search.txt"
 
 
 def searched(name: str, out: Path) -> Search:
-    """Returns the search of a space that the flags ask for, in the folder `out`."""
+    """Returns the search of a space according to the flags, in the folder `out`."""
     return Search(name, out, Settings(*(FLAGS[flag].value for flag in Settings._fields)))
 
 
 def work(search: Search) -> bool:
-    """Works on trials until there are enough; returns False if a signal came before."""
+    """Works on trials until there are enough; returns False if a signal came first."""
     from flp_tf.runs.interruption import Interrupted
 
     while True:
@@ -87,7 +87,7 @@ def spread(name: str, out: Path) -> bool:
     told = [FLAGS[flag].serialize() for flag in Settings._fields]
     command = [sys.executable, __file__, name, *filter(None, told), f"--out={out}", "--worker"]
     workers: list[subprocess.Popen] = []
-    # A signal reaches them, too: they save and leave.
+    # A signal also reaches the workers: they save and end.
     with contextlib.suppress(KeyboardInterrupt), ended_together(workers):
         for share in core_shares(FLAGS.jobs):
             workers.append(subprocess.Popen(command))
@@ -101,7 +101,7 @@ def spread(name: str, out: Path) -> bool:
 
 
 def close_to(named: list[str]) -> str:
-    """Returns the spaces whose names are like the one that was named; all of them if none is."""
+    """Returns the spaces with names similar to the given one; all spaces if there are none."""
     close = [space for name in named[:1] for space in difflib.get_close_matches(name, cells(), n=6)]
     return f" like it: {', '.join(close)}" if close else f": {', '.join(cells())}"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 FILES = ("search.md", "trials.csv", "best.cfg")
 COLUMNS = ("rank", "trial", "status", "value", "lifetimes", "minutes")
-# Of the flags of a trial, those that follow from the cost.
+# Flags of a trial that follow from the cost.
 FOLLOWING = ("eval_every",)
 
 

@@ -1,4 +1,4 @@
-"""What `tools/search` searches: values of the outer loop's flags, by method.
+"""The search spaces of `tools/search`: values of the outer loop's flags, by method.
 
 A space is called `NETWORK_ORDER_METHOD`, such as `sine_compact_continual_flp2`: a flagfile
 in `flags/`, an order of the data and a method of `experiments.py`. No method inherits
@@ -15,11 +15,11 @@ class Log(NamedTuple):
     high: float
 
 
-# In place of a curriculum: the one of the flagfile.
+# Stands for the curriculum of the flagfile.
 FLAGFILE = "flagfile"
 
-# A list has the values to choose from. `curriculum` is LENGTH:SHARE,...: the share of the
-# trial's inner steps that is spent on lifetimes of this length, the rest on those of full
+# A list has the values to choose from. `curriculum` is LENGTH:SHARE,...: each share of the
+# trial's inner steps is spent on lifetimes of this length, and the rest on those of full
 # length. `warmup` is the share of the outer steps over which rates rise.
 OUTER_LOOP: dict[str, Any] = {
     "slow_optimizer": ["adam", "muon", "lion"],
@@ -55,11 +55,11 @@ FEEDBACK = {
 GRADIENT = {"inner_rate": Log(3e-4, 3e-2), "plasticity_optimizer": ["adam", "lion"], "plasticity_rate": Log(1e-6, 1e-2)}
 OML = {"inner_rate": Log(3e-4, 3e-2)}
 
-# Without the second order nothing tells the slow weights what a rate can bear.
+# Without the second order the slow weights have no information on how large a rate may be.
 FIRST_ORDER = GRADIENT | {"slow_rate": Log(1e-6, 1e-2), "plasticity_rate": Log(1e-8, 1e-1)}
 # As published: nothing is clipped.
 PUBLISHED = {"clip_norm": [0.0, 0.1, 1.0, 10.0]}
-# Lifetimes of images are of 25 or 50 steps: what sums over a lifetime may be larger. 0 clips nothing.
+# Lifetimes of images have 25 or 50 steps, so values that add up over a lifetime may be larger. 0 clips nothing.
 IMAGES = {
     "plasticity_scale": Log(1e-2, 10.0),
     "output_plasticity_init": [0.0, 0.1, 0.2, 1.0, 2.0],
@@ -67,7 +67,7 @@ IMAGES = {
     "clip_norm": [0.0, 0.1, 1.0, 10.0],
 }
 
-# By the beginning of the name of a method, and of a network.
+# By the first letters of the name of a method, and of a network.
 OF_METHOD = {
     "feature_reuse": FEEDBACK,
     "flp": FEEDBACK,
@@ -80,11 +80,11 @@ OF_METHOD = {
     "oml3_first_order": OML | PUBLISHED,
     "oml": OML,
 }
-# A trial spends its inner steps by a curriculum; lengths drawn at random have none.
+# A trial divides its inner steps by a curriculum; methods with lengths drawn at random have none.
 NOT_SEARCHED = ("lengths2",)
 OF_NETWORK = {"sine": SINE, "omniglot": IMAGES, "mini_imagenet": IMAGES}
 
-# Inner steps that a trial simulates, and trials.
+# Inner steps that a trial simulates, and number of trials.
 COST = {"sine_compact": 600_000, "sine_paper": 400_000, "omniglot_compact": 300_000}
 OTHER_COST = 300_000
 TRIALS = 40

@@ -1,10 +1,10 @@
-"""Kills runs at random moments, damages checkpoints and gives bad input; counts what survives.
+"""Kills runs at random moments, damages checkpoints and gives bad input; counts the cases that survive.
 
     tools/stress --minutes=60
     tools/stress --minutes=5 --only=inputs --seed=7
 
-It ends with a table, and with a non-zero exit if anything did not survive; each such case
-is printed with all that is needed to repeat it. `docs/reliability.md` says what is promised.
+It ends with a table. The exit status is non-zero if anything did not survive; each such case
+is printed with all that is needed to repeat it. `docs/reliability.md` lists the guarantees.
 """
 
 import json
@@ -35,7 +35,7 @@ flags.DEFINE_float("minutes", 10.0, "How long to go on; every part is tried once
 flags.DEFINE_integer("seed", 0, "Of all that is random.")
 flags.DEFINE_list("only", [], "Some of kills, flips and inputs; all by default.")
 
-# A run of a few seconds in which everything moves and checkpoints are written all the time.
+# A run of a few seconds in which all weights change and checkpoints are written all the time.
 RUN = [
     "--task=sine",
     "--continual",
@@ -57,23 +57,23 @@ RUN = [
     "--checkpoint_minutes=0",
     "--nojit_compile",
 ]
-# Seconds that a refusal may take, and a run.
+# Most seconds of a refusal, and of a run.
 REFUSAL, LIMIT = 10, 300
-# What processes are sent; those after the first save and leave.
+# Signals to processes. After all but SIGKILL, a process saves and ends.
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-# Damage of this many checkpoints is tried in one go, because it takes milliseconds.
+# So many checkpoints are damaged in one case, because each takes milliseconds.
 FLIPS = 50
 
 
 class Stress:
-    """All that is tried, and what came of it.
+    """The tests, and their outcomes.
 
     Args:
         folder: to work in.
         seed: of all that is random.
 
     Attributes:
-        counts: how often each outcome came, by kind and outcome.
+        counts: how often each outcome occurred, by kind and outcome.
         failures: a text for each case that did not survive.
     """
 
@@ -108,7 +108,7 @@ class Stress:
         return path
 
     def kill(self) -> None:
-        """Disturbs a run one to three times by signals, and lets it end."""
+        """Interrupts a run one to three times by signals, then lets it finish."""
         expected, folder = self.reference(), self.new_folder()
         path, story = folder / "run", []
         arguments = [*RUN, f"--logdir={path}"]
@@ -133,7 +133,7 @@ class Stress:
         shutil.rmtree(folder)
 
     def _await_write(self, path: Path) -> None:
-        """Waits until something is half written, after a random number of checkpoints."""
+        """Waits until a file is partly written, after a random number of checkpoints."""
         after, end = self.random.randint(0, 12), time.monotonic() + self.seconds
         while time.monotonic() < end:
             checkpoints = path / "checkpoints"
@@ -143,7 +143,7 @@ class Stress:
                 return
 
     def flip(self) -> None:
-        """Damages checkpoints, and reads what is there then."""
+        """Damages checkpoints, and then reads them."""
         folder = self.new_folder() / "checkpoints"
         shutil.copytree(self.reference() / "checkpoints", folder)
         checkpoints = Checkpoints(folder, {})
@@ -165,7 +165,7 @@ class Stress:
         shutil.rmtree(folder.parent)
 
     def _damage(self, content: bytes) -> tuple[str, bytes]:
-        """Returns a kind of damage, and content so damaged."""
+        """Returns a kind of damage, and the damaged content."""
         changed, kind = bytearray(content), self.random.choice(("bit", "bit", "block of zeros", "cut off", "twice"))
         position = self.random.randrange(len(content))
         if kind == "bit":
@@ -191,7 +191,7 @@ class Stress:
 
 
 def _unclear(outcome: forked.Outcome, changed: bool) -> Iterator[str]:
-    """Yields what is wrong with a refusal."""
+    """Yields each fault of a refusal."""
     lines = outcome.err.strip().splitlines()
     if outcome.code != 1:
         yield "accepted" if not outcome.code else f"exit {outcome.code}"
@@ -206,7 +206,7 @@ def _unclear(outcome: forked.Outcome, changed: bool) -> Iterator[str]:
 
 
 def _contents(folder: Path) -> dict[str, bytes | None]:
-    """Returns all that is below a folder, but for caches of decoded images."""
+    """Returns everything in a folder, except caches of decoded images."""
     paths = [path for path in folder.rglob("*") if path.relative_to(folder).parts[0] != bad_inputs.CACHE]
     return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
 
@@ -217,7 +217,7 @@ def _same(mine: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
 
 
 def _differences(path: Path, expected: Path) -> Iterator[str]:
-    """Yields how a run differs from the undisturbed one, but for times."""
+    """Yields how a run differs from the undisturbed one, except in times."""
     names, wanted = ({child.name.split(".tfevents")[0] for child in of.iterdir()} for of in (path, expected))
     if names != wanted:
         yield f"it has {sorted(names)}"
@@ -244,7 +244,7 @@ def table(counts: dict[str, Counter]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Tries one after the other until the time is over."""
+    """Runs the tests in turn until the time is over."""
     if arguments[1:]:
         raise app.UsageError(f"{arguments[1]} is not a flag")
     end = time.monotonic() + 60 * FLAGS.minutes
@@ -254,7 +254,7 @@ def main(arguments: list[str]) -> None:
         if unknown := set(FLAGS.only) - set(parts):
             raise app.UsageError(f"--only={','.join(unknown)} is unknown; legal are {', '.join(parts)}")
         chosen = [part for name, part in parts.items() if not FLAGS.only or name in FLAGS.only]
-        # As much time for each.
+        # The same time for each.
         spent = dict.fromkeys(chosen, 0.0)
         stress.reference()
         # At least once each, however slow the machine is.

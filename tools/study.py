@@ -1,4 +1,4 @@
-"""A search of the outer loop's flags: its study, and the trials."""
+"""A search of the outer loop's flags: its study and its trials."""
 
 import contextlib
 import json
@@ -16,20 +16,20 @@ from flp_tf.errors import InputError
 from flp_tf.registry import text
 from flp_tf.runs.locks import locked
 
-# Share of the cost before which no trial is ended, and trials before which none is.
+# No trial is ended early before this share of its cost, nor before this number of trials.
 WARMUP, FIRST_TRIALS = 0.3, 6
-# Value of a trial that diverged, and the most that a finite error counts.
+# Value of a trial that diverged, and upper bound of all other values.
 DIVERGED = 1e3
 
 
 class Settings(NamedTuple):
-    """What a search asks for.
+    """Settings of a search.
 
     Attributes:
         trials: of the whole search, on all machines.
         cost: inner steps of a trial; 0 for that of the network in `spaces.py`.
-        lifetimes: validation lifetimes that a trial is judged by at its end.
-        only: what to search of the space; empty for all of it.
+        lifetimes: validation lifetimes for the final value of a trial.
+        only: the parts of the space to search; empty for all of it.
         flags: further flags of every trial.
     """
 
@@ -41,12 +41,12 @@ class Settings(NamedTuple):
 
 
 class Search:
-    """A search: what it searches, and where its study lies.
+    """A search of a space, with the folder of its study.
 
     Args:
         name: of the space.
         out: folder of the study.
-        settings: what trials are, and how many.
+        settings: number and kind of trials.
 
     Raises:
         InputError: if flags are not legal, or the folder holds another search.
@@ -79,7 +79,7 @@ class Search:
                 self.study.enqueue_trial(start)
 
     def _study(self, journal: Path) -> Any:
-        """Returns the study of a journal, a new one if there is no such file."""
+        """Returns the study of a journal, or a new one if there is no such file."""
         import optuna
         from optuna.storages.journal import JournalFileBackend
 
@@ -109,9 +109,9 @@ class Search:
 
     @contextlib.contextmanager
     def next_trial(self) -> Iterator[Any]:
-        """A context with a trial of this process's own; None, if there are enough.
+        """A context with a trial for this process alone; None if there are enough.
 
-        That is one that another process left unfinished, else a new one.
+        It is a trial that another process left unfinished, or else a new one.
         """
         import optuna
 
@@ -126,7 +126,7 @@ class Search:
             yield trial
 
     def _abandoned(self, claim: contextlib.ExitStack) -> Any:
-        """Returns a trial that is unfinished and that no process works on, claimed; None if there is none."""
+        """Claims and returns an unfinished trial that no process works on; None if there is none."""
         import optuna
 
         for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
@@ -137,7 +137,7 @@ class Search:
         return None
 
     def _drawn(self, trial: Any, number: int) -> Any:
-        """Returns a trial with all of its values; what is drawn depends on the trials before it alone."""
+        """Returns a trial with all of its values, which depend only on the trials before it."""
         import optuna
 
         self.study.sampler = optuna.samplers.TPESampler(seed=number, constant_liar=True)
@@ -145,7 +145,7 @@ class Search:
         return trial
 
     def flags(self) -> list[str]:
-        """Returns the flags that all trials have, of the flagfile and `--flags`, as far as the method has them."""
+        """Returns the flags of all trials, from the flagfile and `--flags`, if the method has them."""
         return [f"--{flag}={text(getattr(self.base, flag))}" for flag in self.given if hasattr(self.base, flag)]
 
     def folder(self, number: int) -> Path:
@@ -155,10 +155,10 @@ class Search:
         return folder
 
     def run(self, trial: Any) -> None:
-        """Meta-trains a trial to its end, or to where it is hopeless, and tells the study.
+        """Meta-trains a trial to its end, or until it is hopeless, and reports it to the study.
 
         Raises:
-            Interrupted: after a signal; the trial can go on.
+            Interrupted: after a signal; the trial can continue.
             InputError: if its flags are not legal.
         """
         import optuna
@@ -208,13 +208,13 @@ class Search:
 
 
 def bounded(error: float) -> float:
-    """Returns an error that can be compared: at most `DIVERGED`, also where it is not a number."""
+    """Returns an error that can be compared: at most `DIVERGED`, even if the error is NaN."""
     return min(error, DIVERGED) if math.isfinite(error) else DIVERGED
 
 
 @contextlib.contextmanager
 def exclusively(folder: Path) -> Iterator[None]:
-    """A context in which no other process is in it for the same folder; waits for that."""
+    """A context that only one process at a time can enter for a folder; others wait."""
     with contextlib.ExitStack() as stack:
         while True:
             try:

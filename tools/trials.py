@@ -1,4 +1,4 @@
-"""From the values of a search space to the flags of a trial."""
+"""Converts the values of a search space to the flags of a trial."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -8,15 +8,15 @@ from experiments import TABLES, Cell
 
 from flp_tf.errors import InputError
 
-# Evaluations of a trial, at equal distances in lifetimes.
+# Number of evaluations of a trial, at equal distances in lifetimes.
 REPORTS = 20
-# Flags that follow from the cost of a trial, or from which its number of lifetimes would not follow.
+# Flags that follow from the cost of a trial. With the flag below, the cost gives no number of lifetimes.
 OF_COST = ("episodes", "warmup_steps", "eval_every")
 AGAINST_COST = "lifetimes"
 
 
 def cells() -> dict[str, tuple[str, Cell]]:
-    """Returns network and cell of every space, by name."""
+    """Returns the network and the cell of every space, by name."""
     return {
         f"{network}_{cell.order}_{cell.name}": (network, cell)
         for table in TABLES.values()
@@ -33,7 +33,7 @@ def spend(cost: float, shares: list[tuple[int, float]], full: int, meta_batch: i
         cost: inner steps of all lifetimes.
         shares: `(length, share of the cost)` of each phase before the last.
         full: length of the lifetimes of the last phase.
-        meta_batch: lifetimes of an outer step; phases are of whole steps.
+        meta_batch: lifetimes of an outer step; phases consist of whole steps.
     """
     rest = 1.0 - sum(share for _, share in shares)
     counts = [
@@ -92,16 +92,16 @@ def suggest(trial: Any, ranges: dict[str, Any]) -> dict[str, Any]:
 
 
 def chosen(ranges: dict[str, Any], only: Sequence[str], fixed: Collection[str]) -> dict[str, Any]:
-    """Returns the ranges that `--only` names, without it all but those of fixed flags.
+    """Returns the ranges that `--only` names; without `--only`, all ranges except those of fixed flags.
 
     Args:
         ranges: of the space.
         only: the names; empty for all.
-        fixed: what `--flags` gives.
+        fixed: the flags that `--flags` gives.
 
     Raises:
-        InputError: if `--only` names one that the space does not have, or that is fixed, or one that follows from
-            the cost, or does not go with it, is fixed.
+        InputError: if `--only` names a flag that is fixed or not in the space, or if a fixed flag follows from the
+            cost or contradicts it.
     """
     if derived := [name for name in OF_COST if name in fixed]:
         raise InputError(f"--flags: --{derived[0]} follows from --cost; legal are flags that do not")

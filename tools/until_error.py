@@ -1,12 +1,12 @@
-"""Measures how long meta-training takes to a given validation error.
+"""Measures how long meta-training takes to reach a given validation error.
 
     python tools/benchmark.py --until_error=0.0016 --flagfile=flags/sine_compact.cfg --continual --method=flp
     git worktree add /tmp/before 7550ab6
     python tools/benchmark.py --until_error=0.0016 --flagfile=flags/sine_paper.cfg,flags/mine.cfg --baseline=/tmp/before
 
-Every flagfile is a contestant, also with the library of each `--baseline`, which reads its
-own file of that name in `flags/` if it has one. They run one after the other, each in a
-fresh process by the command line of its checkout. Counted are the outer steps, with
+Every flagfile is run with this library and with that of each `--baseline`, which reads its
+own file of that name in `flags/` if it has one. The runs follow one after the other, each in a
+fresh process with the command line of its checkout. The measured time is that of the outer steps, with
 compilation and without evaluations. All other flags go to every run.
 """
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# Evaluations of a run, unless `--eval_every` says otherwise.
+# Number of evaluations of a run, unless `--eval_every` is given.
 EVALUATIONS = 100
 COLUMNS = ("flagfile", "checkout", "seed", "seconds", "lifetimes", "error", "best_error", "seconds_in_all")
 
@@ -38,8 +38,8 @@ class Over(BaseException):
 def measure(target: float, arguments: Sequence[str]) -> dict[str, Any]:
     """Trains with the flp_tf on `PYTHONPATH` in this process; returns seconds, lifetimes and errors.
 
-    Older checkouts have no hook for evaluations, so that all are watched in the same way:
-    from outside, by what every one of them calls.
+    Older checkouts have no hook for evaluations. For this reason all checkouts are observed in the same way:
+    from outside, through functions that each of them calls.
 
     Args:
         target: the error to reach.
@@ -76,7 +76,7 @@ def measure(target: float, arguments: Sequence[str]) -> dict[str, Any]:
         except Over:
             pass
         except SystemExit as ended:
-            # By name, as older checkouts have a class of their own.
+            # Compared by name, because older checkouts have a class of their own.
             if type(ended.__context__).__name__ != "Diverged":
                 raise
             curve.append((of_run["seconds"], of_run["trainer"].episodes, math.nan))
@@ -92,12 +92,12 @@ def measure(target: float, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _finite(error: float) -> float | None:
-    """Returns an error, None if it is not finite: JSON has no such numbers."""
+    """Returns an error, or None if it is not finite, because JSON has no such numbers."""
     return error if math.isfinite(error) else None
 
 
 def in_fresh_process(target: float, checkout: Path, flagfile: Path, arguments: Sequence[str]) -> dict[str, Any] | None:
-    """Returns what `measure` does with the library of a checkout; None, if that fails, which is said."""
+    """Returns the result of `measure` with the library of a checkout; prints a message and returns None on failure."""
     own = checkout / "flags" / flagfile.name
     flagfile = own if checkout != ROOT and own.exists() else flagfile
     often = evaluations(flagfile, arguments)
@@ -113,12 +113,12 @@ def in_fresh_process(target: float, checkout: Path, flagfile: Path, arguments: S
 
 
 def evaluations(flagfile: Path, arguments: Sequence[str]) -> list[str]:
-    """Returns the flag that makes `EVALUATIONS` evaluations in a run, if it is known how long the run is.
+    """Returns the flag for `EVALUATIONS` evaluations in a run; none if the length of the run is not known.
 
     Args:
-        flagfile: of the run. One of an older checkout, whose flags this library may not know, says by itself how
-            long the run is, or it is not known.
-        arguments: the other flags; one of them may say how often.
+        flagfile: of the run. If it is of an older checkout, this library may not know its flags. The length of the
+            run is then known only if the flagfile or the other flags give it.
+        arguments: the other flags; one of them may already give the number of evaluations.
     """
     from flp_tf.commandline import read
     from flp_tf.errors import InputError
@@ -157,7 +157,7 @@ def _cores() -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measures all contestants and writes the table; with `--measure`, one of them in this process."""
+    """Measures all runs and writes the table; with `--measure`, measures one of them in this process."""
     parser = argparse.ArgumentParser(prog="benchmark --until_error", allow_abbrev=False)
     parser.add_argument("--until_error", type=float)
     parser.add_argument("--measure", type=float, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""Analyses: one module a figure, all of them on the one lifetime loop.
+"""Analyses: one module per figure, all of them based on the same lifetime loop.
 
 See `flp_tf.analysis.base` for the contract. Importing this package registers all of them.
 """

@@ -1,4 +1,4 @@
-"""Adaptability: can features meta-learned for reuse learn after all (section 7.1)?"""
+"""Adaptability: can features that were meta-learned for reuse still adapt (section 7.1)?"""
 
 import dataclasses
 import hashlib
@@ -26,15 +26,15 @@ NAME = "adaptability"
 # Features are meta-learned with the first method, and adapted with the second.
 REUSE, PLASTIC = "feature_reuse", "flp"
 DEFAULT_DEPTH = 2
-# Of an option: the value that the feature-reuse run was trained with.
+# Value of an option that stands for the one that the feature-reuse run was trained with.
 AS_TRAINED = -1
 
 
 @dataclasses.dataclass(frozen=True)
 class AdaptabilityOptions:
-    """Options of the outer loop with which meta-training goes on.
+    """Options of the outer loop with which meta-training continues.
 
-    Rates of plasticity and strength are lower than those that trained the features: at
+    The rates of plasticity and strength are lower than those that trained the features: at
     1e-3, plasticity below the output layer diverges within 21 lifetimes.
     """
 
@@ -50,26 +50,26 @@ class AdaptabilityOptions:
 @ANALYSES.register(NAME)
 @with_options(AdaptabilityOptions)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer: Any) -> Result:
-    """Adds plasticity to a feature-reuse network whose forward weights stay (section 7.1).
+    """Adds plasticity to a feature-reuse network with frozen forward weights (section 7.1).
 
-    The slow forward weights of each feature-reuse run are frozen; upstream layers get
-    plasticity and feedback, and meta-training goes on with these (and the output's)
-    alone. What results stands between feature reuse and FLP that was meta-learned from
-    the start: the nearer to FLP, the less its features are FLP's own. As a control, the
-    output layer alone is meta-trained for as many more lifetimes: what that gains is no
-    gain of plasticity below.
+    The slow forward weights of each feature-reuse run are frozen. Layers below the output get
+    plasticity and feedback, and meta-training continues with only these (and those of the
+    output layer). The error of the result lies between those of feature reuse and of FLP that
+    was meta-learned from the start. The nearer it is to FLP, the less specific FLP's features
+    are. As a control, the output layer alone is meta-trained for as many additional
+    lifetimes; what this gains is not due to plasticity below the output.
 
     The adapted networks have as many plastic layers as the given FLP runs (2 if there
-    are none), the controls one. Both are run directories in the output folder, so that an interrupted
-    analysis continues, and are meta-trained as the feature-reuse run was, without its
-    curriculum and with the outer steps of `AdaptabilityOptions`.
+    are none), the controls have one. Both are run directories in the output folder, so that an
+    interrupted analysis can continue. They are meta-trained as the feature-reuse run was, but
+    without its curriculum and with the outer steps of `AdaptabilityOptions`.
 
     Args:
         runs: feature-reuse runs, and FLP runs to compare with.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
-        **outer: fields of `AdaptabilityOptions`; those that are missing have their defaults.
+        **outer: fields of `AdaptabilityOptions`; missing ones have their defaults.
 
     Raises:
         InputError: if there is no feature-reuse run, or a run of another method.
@@ -105,7 +105,7 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
 
 
 def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) -> Series:
-    """Meta-trains feedback and plasticity of every network of a series, with its forward weights frozen.
+    """Meta-trains feedback and plasticity of every network of a series, with frozen forward weights.
 
     Args:
         series: feature-reuse networks.
@@ -132,7 +132,7 @@ def adapt(series: Series, depth: int, output: Path, outer: Mapping[str, Any]) ->
 
 
 def adapted_config(config: Config, depth: int, outer: Mapping[str, Any]) -> Config:
-    """Returns how a feature-reuse run is adapted; see `adapt` for the arguments."""
+    """Returns the configuration of an adapted feature-reuse run; see `adapt` for the arguments."""
     changes = {flag: value for flag, value in outer.items() if value != AS_TRAINED}
     steps = changes.get("episodes", config.episodes) // config.meta_batch
     changes["warmup_steps"] = min(changes["warmup_steps"], steps)
@@ -141,7 +141,7 @@ def adapted_config(config: Config, depth: int, outer: Mapping[str, Any]) -> Conf
 
 
 def fingerprint(run: Run, config: Config) -> str:
-    """Returns what tells an adaptation from those of other weights or with other options."""
+    """Returns a hash that distinguishes an adaptation from those of other weights or options."""
     digest = hashlib.sha256(repr(identity(config)).encode())
     for path, weight in run.learner.variables.items():
         digest.update(path.encode() + weight.value.numpy().tobytes())
@@ -149,11 +149,12 @@ def fingerprint(run: Run, config: Config) -> str:
 
 
 def frozen_copy(run: Run, config: Config) -> Learner:
-    """Returns the learner of a configuration with a run's weights, its slow weights frozen.
+    """Returns a learner with a run's weights and frozen slow weights.
 
     Args:
         run: a network.
-        config: the same with as many plastic layers or more. Plasticity and feedback of those that are new are fresh.
+        config: of the learner: that of the run, with as many plastic layers or more. New plastic layers have
+            freshly initialized plasticity and feedback.
     """
     learner = learners.build(config, run.task)
     weights = learner.variables

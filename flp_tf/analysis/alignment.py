@@ -22,8 +22,8 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
     """Cosine of each layer's update with the negative gradient (paper, Fig. 2C).
 
     At every inner step, `cos(W_{t+1} - W_t, -dLoss/dW_t)` with the task's loss on the
-    batch of the step: 1 is gradient descent, 0 is unrelated to it. An update of zero
-    counts as 0.
+    batch of the step: 1 means gradient descent, 0 means that the update is unrelated to it.
+    The cosine of an update of zero counts as 0.
 
     Args:
         runs: of any method.
@@ -55,8 +55,8 @@ def cosines(run: Run) -> Callable[..., LayerValues]:
 def cosine(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     """Returns the cosine of matrices `[..., in, out]`; 0 where one is zero.
 
-    Each is scaled to a largest entry of 1 first: updates and gradients can be so small
-    that float32 has no numbers for their squares.
+    Each matrix is first scaled to a largest entry of 1: updates and gradients can be so small
+    that float32 cannot represent their squares.
     """
     largest = [tf.reduce_max(tf.abs(x), [-2, -1], keepdims=True) for x in (one, other)]
     one, other = tf.math.divide_no_nan(one, largest[0]), tf.math.divide_no_nan(other, largest[1])

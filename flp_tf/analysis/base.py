@@ -9,10 +9,10 @@ of
 * `runs`, a list of `flp_tf.runs.run.Run`: loaded meta-trained networks to compare,
 * `output`, the folder of its results,
 * `lifetimes` and `seed`: which unseen lifetimes (split "test") of each network it measures,
-* the fields of its `Options`, a frozen dataclass that is an attribute of the function, if it has any.
+* the fields of its `Options`, if it has any: a frozen dataclass that is an attribute of the function.
 
-A new one is a module with `@ANALYSES.register(NAME)` before its function. It gets curves
-from `series.measure`, a picture from `figures`, and ends with `result.save`, or with
+A new analysis is a module with `@ANALYSES.register(NAME)` before its function. It gets curves
+from `series.measure` and a picture from `figures`, and ends with `result.save`, or with
 `result.write` if its table has columns of its own.
 """
 

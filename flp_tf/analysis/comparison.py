@@ -1,4 +1,4 @@
-"""Comparison: which of several methods ends lower, over independently trained networks."""
+"""Comparison: which of several methods has the lower error, over independently trained networks."""
 
 import dataclasses
 import math
@@ -23,9 +23,9 @@ from flp_tf.runs.summaries import has_diverged
 from flp_tf.statistics import ratio, standard_error
 
 NAME = "comparison"
-# In inches: the width of the figure, and of a further panel; a row of it, and all else of its height.
+# In inches: width of the figure, width of each further panel, height of a row, and height of all else.
 WIDTH, FURTHER, ROW, REST = 6.4, 5.0, 0.42, 0.9
-# Characters in a line of a row's name.
+# Most characters in one line of a row's name.
 WORDS = 40
 
 
@@ -33,10 +33,10 @@ class Row(NamedTuple):
     """A line of the figure.
 
     Attributes:
-        name: what stands beside it.
-        errors: of its networks that trained `[networks]`.
-        failed: how many did not.
-        look: marker and color, of `figures.look`.
+        name: its label.
+        errors: of its networks whose training did not fail `[networks]`.
+        failed: number of its failed trainings.
+        look: marker and color, from `figures.look`.
     """
 
     name: str
@@ -66,36 +66,37 @@ def analyze(
 ) -> Result:
     """Errors after the lifetime over independently trained networks, and each series against the first.
 
-    A series is the runs that differ in their seed alone; `--logdir` names one of the reference
-    first. All networks are tested in the same lifetimes. The table has for each series the mean
-    error over networks, its standard error over networks and over lifetimes, how many trainings
-    failed, and the ratio of geometric means to the first series,
+    A series consists of the runs that differ only in their seed. The first run in `--logdir` is one
+    of the reference. All networks are tested in the same lifetimes. For each series, the table has the mean
+    error over networks, its standard error over networks and over lifetimes, the number of failed
+    trainings, and the ratio of geometric means to the first series,
 
         exp(mean of log e over its networks - mean of log e over those of the first),
 
     of the networks' errors `e`, with Welch's 95 % interval. The verdict is "lower" or "higher"
-    where the interval is without 1, else "not established", also where a series has a single network.
+    if the interval does not contain 1, else "not established". It is "not established", too, where a
+    series has a single network.
 
     A training failed if it diverged, or ended with an error that is not finite or is above
-    `failed_above`. Failed trainings are counted, and are in no mean: a verdict is about the others
-    alone. The interval is of what differs between trainings, in these lifetimes. Each series has an
-    interval of its own: of twenty that are like the first, one is "lower" or "higher" by chance.
+    `failed_above`. Failed trainings are counted, but are not part of any mean: a verdict is about the
+    others only. The interval covers the differences between trainings, in these lifetimes. Each series
+    has its own interval: of twenty series that are like the first, one is "lower" or "higher" by chance.
 
     Args:
-        runs: that came to their end or diverged, and are tested alike; those of the reference first.
+        runs: runs that finished or diverged, all with the same test; those of the reference first.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
-        failed_above: error of a network above which its training counts as failed; 0: only what is not finite does.
+        failed_above: error of a network above which its training counts as failed; 0: only if it is not finite.
 
     Raises:
-        InputError: if a run is not finished, two of a series have one seed, their tests differ, or all trainings of
-            the first series failed.
+        InputError: if a run is not finished, two runs of a series have the same seed, the tests differ, or all
+            trainings of the first series failed.
     """
     found = in_series(runs, NAME)
     check_alike(runs)
     trained = [came_to_end(series) for series in found]
-    # NaN is not below anything.
+    # NaN is never below the limit.
     limit = failed_above or np.finfo(float).max
     errors: list[np.ndarray] = []
     for series in trained:
@@ -115,7 +116,7 @@ def check_alike(runs: Sequence[Run]) -> None:
     """Checks that the test of all runs has the same lifetimes.
 
     Raises:
-        InputError: if it has not.
+        InputError: if the lifetimes differ.
     """
     first = _test(runs[0])
     for run in runs:
@@ -131,7 +132,7 @@ def came_to_end(series: Series) -> Series:
     """Returns the networks of a series whose training did not diverge.
 
     Raises:
-        InputError: if a run is not finished, or two have one seed.
+        InputError: if a run is not finished, or two have the same seed.
     """
     of_seed: dict[int, Run] = {}
     for run in series.runs:
@@ -151,13 +152,13 @@ def of_networks(series: Series, lifetimes: int, seed: int) -> np.ndarray:
 
 
 def cells(series: Series, errors: np.ndarray, first: Series, reference: np.ndarray) -> dict[str, Any]:
-    """Returns a row of the table; cells are empty where there are too few networks or lifetimes for them.
+    """Returns a row of the table; a cell is empty if there are too few networks or lifetimes for it.
 
     Args:
-        series: whose row it is.
-        errors: of its networks that trained `[networks, lifetimes]`.
+        series: the series of the row.
+        errors: of its networks whose training did not fail `[networks, lifetimes]`.
         first: the series that it is compared with.
-        reference: errors of that one's networks `[networks, lifetimes]`.
+        reference: errors of the networks of `first` `[networks, lifetimes]`.
     """
     networks = np.mean(errors, 1)
     against = None if series is first else ratio(networks, np.mean(reference, 1))
@@ -176,12 +177,12 @@ def cells(series: Series, errors: np.ndarray, first: Series, reference: np.ndarr
         **dict(zip(("ratio", "ratio_low", "ratio_high"), against or [math.nan] * 3)),
         "verdict": against.verdict() if against else "",
     }
-    # Numbers as Python's, and nothing where there is none.
+    # Python's own numbers, and empty cells for those that are not finite.
     return {name: finite(cell) if isinstance(cell, float) else cell for name, cell in found.items()}
 
 
 def row_of(series: Series, errors: np.ndarray) -> Row:
-    """Returns the line of a series in the figure; `errors` are those of its networks that trained."""
+    """Returns the line of a series in the figure; `errors` are those of its networks whose training did not fail."""
     return Row(series.label, errors, len(series.runs) - len(errors), figures.style(series))
 
 
@@ -215,7 +216,7 @@ def draw(panels: Mapping[str, Sequence[Row]], unit: str) -> Figure:
 
 
 def _test(run: Run) -> dict[str, Any]:
-    """Returns what the lifetimes of a run's test depend on, beside their seed."""
+    """Returns what the lifetimes of a run's test depend on, except for their seed."""
     task = run.task
     return {
         "inner steps": task.steps,
@@ -227,7 +228,7 @@ def _test(run: Run) -> dict[str, Any]:
 
 
 def _ended(run: Run) -> bool:
-    """Returns whether a run came to its end, False if it diverged; raises InputError if it is not finished."""
+    """Returns True if a run finished, False if it diverged; raises InputError if it is still unfinished."""
     if RunDirectory(run.path).result_file.exists():
         return True
     if has_diverged(run.path):

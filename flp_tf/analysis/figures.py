@@ -1,8 +1,8 @@
 """How all figures look: the same colour, marker and line style for a method in each of them.
 
-Colours are those of Okabe and Ito, which differ in lightness and for every kind of
-colour vision. The marker shows the method and the line style the number of plastic
-layers, so that a figure reads without colour, too. More plastic layers are darker;
+The colours are those of Okabe and Ito, which can be told apart by their lightness and with every
+kind of colour vision. The marker shows the method and the line style shows the number of plastic
+layers, so that figures can be read without colour, too. Networks with more plastic layers are darker;
 variants of a method are lighter, with hollow markers. Nothing here uses pyplot.
 """
 
@@ -27,7 +27,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # By the number of plastic layers.
 LINES = (":", "-", (0, (5, 1.5)), "-.", (0, (1, 1)), (0, (3, 1, 1, 1, 1, 1)))
 DARKNESS = (1.0, 1.0, 0.68, 0.45)
-# By the variant: what is left of the colour, and how the marker is filled.
+# By the variant: remaining share of the colour, and fill of the marker.
 SHADES = (1.0, 0.6, 0.75, 0.45)
 FILLS = ("full", "none", "left", "right")
 
@@ -36,13 +36,13 @@ MARKERS_A_LINE = 8
 # Curves that span more than this factor are drawn on a logarithmic axis.
 LOGARITHMIC = 15.0
 BAND_OPACITY = 0.2
-# Characters in a line of an axis label.
+# Most characters in one line of an axis label.
 WORDS = 38
 # Up to this many places on the x axis have a tick each.
 MOST_TICKS = 12
-# Of the name of a vertical line.
+# Style of the name of a vertical line.
 MARK = {"rotation": 90, "ha": "right", "va": "top", "fontsize": 8, "color": "0.4"}
-# Of a legend, in inches: the width of a letter, of all else in an entry, and its height.
+# Legend, in inches: width of a letter, width of an entry without its text, and height of an entry.
 LETTER, HANDLE, LEGEND_LINE = 0.066, 0.75, 0.21
 
 
@@ -60,7 +60,7 @@ def look(method: str, num_plastic_layers: int, variant: int = 0) -> dict[str, An
         variant: tells networks of the same method and depth apart.
     """
     turn, variant = divmod(variant, len(FILLS))
-    # A fifth variant looks like the next method rather than like the first variant.
+    # A fifth variant has the look of the next method, not that of the first variant.
     place = (list(METHODS).index(method) + turn) % len(COLORS)
     depth = num_plastic_layers - 1
     color = DARKNESS[min(depth, len(DARKNESS) - 1)] * np.array(colors.to_rgb(COLORS[place]))
@@ -76,7 +76,7 @@ def look(method: str, num_plastic_layers: int, variant: int = 0) -> dict[str, An
 
 
 def lines(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Figure:
-    """Draws curves with a band of one standard error; a row a quantity, a column a panel.
+    """Draws curves with a band of one standard error; a row for each quantity, a column for each panel.
 
     Args:
         curves: what to draw, in the order of rows and legend.
@@ -87,7 +87,7 @@ def lines(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Figur
 
 
 def points(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Figure:
-    """Draws points at whole numbers with bars of one standard error, else as `lines`."""
+    """Draws points at whole numbers with bars of one standard error; otherwise like `lines`."""
     figure = _grid(curves, x_label, panels, _bars)
     places = _places(curves)
     for axis in figure.axes:
@@ -96,10 +96,10 @@ def points(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Figu
 
 
 def scatter(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Figure:
-    """Draws points with bars of one standard error, at any numbers or at texts, which stand in the order of the curves.
+    """Draws points with bars of one standard error, at any numbers or at texts; texts keep the order of the curves.
 
     Args:
-        curves: of one point each, else as for `lines`.
+        curves: of one point each; otherwise as for `lines`.
         x_label: of all panels.
         panels: the columns.
     """
@@ -109,7 +109,7 @@ def scatter(curves: Sequence[Curve], x_label: str, panels: Sequence[str]) -> Fig
     positive = [number for number in numbers if number > 0]
     if positive and numbers[0] >= 0 and positive[-1] / positive[0] > LOGARITHMIC:
         for axis in figure.axes:
-            # Zero, such as no penalty at all, has no logarithm.
+            # Zero, such as that of a run without a penalty, has no logarithm.
             axis.set_xscale(**({"value": "log"} if numbers[0] else {"value": "symlog", "linthresh": positive[0]}))
             _ticks(axis, places)
     return figure
@@ -122,15 +122,16 @@ def join(
     line: Callable[[Curve], Hashable] | None = None,
     point: Callable[[Curve], Hashable] | None = None,
 ) -> None:
-    """Joins points by lines through their means, in the color and pattern of their method if they have one.
+    """Joins points by lines through their means; a line of a single method has its color and pattern.
 
     Args:
         figure: from `points` or `scatter`.
         curves: its curves, of one point each.
         panels: its columns.
-        line: which curves a line joins: by default those of a method with different numbers
-            of plastic layers. Feature reuse, which is FLP with one plastic layer, is joined with FLP.
-        point: which curves of a line share a point, the mean of their places; by default those of one place.
+        line: a key; a line joins the curves with the same key. By default it joins those of a method with
+            different numbers of plastic layers. Feature reuse, which is FLP with one plastic layer, is joined with FLP.
+        point: a key; curves of a line with the same key share a point, the mean of their places. By default these
+            are the curves at the same place.
     """
     for axis, panel in zip(figure.axes, panels):
         joined: dict[Hashable, dict[Hashable, list[Curve]]] = {}
@@ -146,11 +147,11 @@ def join(
 
 
 def mark(figure: Figure, marks: Sequence[tuple[float, str]]) -> None:
-    """Draws named vertical lines; the x axis becomes logarithmic where they are far from its least place.
+    """Draws named vertical lines; the x axis becomes logarithmic if they are far from its smallest value.
 
     Args:
         figure: from `lines`.
-        marks: places on the x axis, and names.
+        marks: places on the x axis, and names of the lines.
     """
     for axis in figure.axes if marks else ():
         places = [place for place, _ in marks]
@@ -163,7 +164,7 @@ def mark(figure: Figure, marks: Sequence[tuple[float, str]]) -> None:
 
 
 def _line_of(curves: Iterable[Curve]) -> dict[str, Any]:
-    """Returns color and pattern of a line through points: those of their method, grey where they are of several."""
+    """Returns color and pattern of a line through points: those of their method, or grey if there are several."""
     looks = [{name: style(curve.series)[name] for name in ("color", "linestyle")} for curve in curves]
     return looks[0] if all(look == looks[0] for look in looks) else {"color": "0.6"}
 
@@ -174,7 +175,7 @@ def _family(curve: Curve) -> tuple:
 
 
 def _mean_place(curves: Sequence[Curve]) -> tuple[float | str, float]:
-    """Returns the mean place and height of points; texts are alike."""
+    """Returns the mean place and height of points; places that are texts are all the same."""
     x = curves[0].x[0]
     place = x if isinstance(x, str) else float(np.mean([curve.x[0] for curve in curves]))
     return place, float(np.mean([curve.mean()[0] for curve in curves]))
@@ -218,13 +219,13 @@ def _grid(
 
 
 def _places(curves: Sequence[Curve]) -> list[float | str]:
-    """Returns all places on the x axis: numbers from the least to the largest, texts in the order of the curves."""
+    """Returns all places on the x axis: numbers in increasing order, texts in the order of the curves."""
     found = dict.fromkeys(x for curve in curves for x in curve.x)
     return list(found) if isinstance(next(iter(found)), str) else sorted(found)
 
 
 def _ticks(axis: Axes, places: Sequence[float | str]) -> None:
-    """Puts a tick at each place, where they are few, of few digits, and far enough apart for their labels."""
+    """Puts a tick at each place, if the places are few, have few digits, and are far enough apart for their labels."""
     if isinstance(places[0], str) or len(places) > MOST_TICKS:
         return
     labels = [f"{place:g}" for place in places]
@@ -245,7 +246,7 @@ def _line(axis: Axes, curve: Curve, place: int) -> None:
     mean, error = curve.mean(), curve.standard_error()
     every = max(len(mean) // MARKERS_A_LINE, 1)
     look = style(curve.series)
-    # Each method's markers start elsewhere, so that curves on top of each other show.
+    # The markers of each curve start at a different point, so that curves that coincide can be seen.
     axis.plot(curve.x, mean, label=curve.series.label, markevery=(place * every // 5 % every, every), **look)
     axis.fill_between(curve.x, mean - error, mean + error, color=look["color"], alpha=BAND_OPACITY, linewidth=0)
 
@@ -257,10 +258,10 @@ def _bars(axis: Axes, curve: Curve, place: int) -> None:
 
 
 def scale_of(values: np.ndarray) -> dict[str, Any]:
-    """Returns the properties of an axis that values need: logarithmic where that serves, else from zero.
+    """Returns the properties of an axis for some values: logarithmic if they span a wide range, else from zero.
 
     Args:
-        values: `[any number]`; those that are not finite do not count.
+        values: `[any number]`; those that are not finite are ignored.
     """
     finite = values[np.isfinite(values)]
     if len(finite) and np.min(finite) > 0 and np.max(finite) / np.min(finite) > LOGARITHMIC:

@@ -21,7 +21,7 @@ NAME = "history"
 AXES = ("lifetimes", "minutes")
 # Scalars that are errors or losses of the task.
 ERRORS = ("validation", "query/error")
-# Panel of what is of no layer.
+# Panel of scalars that do not belong to a layer.
 WHOLE = "network"
 
 
@@ -48,22 +48,22 @@ def analyze(
 ) -> Result:
     """Scalars of the runs' TensorBoard events over meta-training, such as the validation error.
 
-    `--scalars=rule` shows how the coefficients of a polynomial rule move, `--against=minutes`
-    what estimators of the meta-gradient are worth on this machine. Bands are one standard error
-    over networks that differ in their seed alone; minutes are their mean. A scalar of a layer
-    stands in a panel of the layer.
+    `--scalars=rule` shows how the coefficients of a polynomial rule change. `--against=minutes` compares
+    estimators of the meta-gradient by their time on this machine. Bands are one standard error
+    over networks that differ only in their seed; minutes are the mean of these networks. A scalar of a layer
+    has its place in the panel of this layer.
 
     Args:
-        runs: whose folders have their events.
+        runs: runs whose folders have their events.
         output: folder of the results.
-        lifetimes: not used; nothing is tested anew.
+        lifetimes: not used; nothing is tested again.
         seed: not used.
-        scalars: a tag, or what tags begin with, up to a slash.
+        scalars: a tag, or the beginning of tags up to a slash.
         against: one of `AXES`.
-        marks: vertical lines in the figure, `PLACE:NAME`, such as what another code takes.
+        marks: vertical lines in the figure, `PLACE:NAME`, such as the minutes that another program takes.
 
     Raises:
-        InputError: if a run has no such scalar, or does not know its minutes, or a mark has no place or name.
+        InputError: if a run has no such scalar or did not log its minutes, or if a mark has no place or name.
     """
     del lifetimes, seed
     named = [_mark(text) for text in marks]
@@ -124,7 +124,7 @@ def _is_named(tag: str, scalars: str) -> bool:
 
 
 def _panel(series: Series, tag: str) -> tuple[str, str]:
-    """Returns the panel of a scalar, and what it is: `rule/layer_1/theta/110` is `rule/theta/110` of a layer."""
+    """Returns the panel and the quantity of a scalar: `rule/layer_1/theta/110` is `rule/theta/110` of a layer."""
     words = tag.split("/")
     for depth, layer in enumerate(reversed(series.runs[0].learner.network.head)):
         if layer.name in words:

@@ -24,13 +24,13 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
     the mean of `(f_{k+1}(x) - f_k(x))^2` over the query examples x of sines 1 to k.
 
     Args:
-        runs: continual ones, flp beside gradient in the paper.
+        runs: continual runs; in the paper, of flp and gradient.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
 
     Raises:
-        InputError: if a run is i.i.d., or has a single sine a lifetime.
+        InputError: if a run is i.i.d., or has only one sine per lifetime.
     """
     require_continual(runs, NAME)
     curves, concept = [], runs[0].task.concept

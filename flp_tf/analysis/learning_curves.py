@@ -21,11 +21,11 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
     """Query error over the lifetime, every method in one plot (paper, appendix C).
 
     After each inner step the network is tested on unseen examples: of the sine (or
-    class) that it is learning, of all that came before in a continual lifetime, and
-    of all sines of the lifetime, met or not.
+    class) that it is learning, of all earlier ones in a continual lifetime, and
+    of all sines of the lifetime, whether learned yet or not.
 
     Args:
-        runs: continual and i.i.d. ones; the latter have the third panel alone.
+        runs: continual and i.i.d. runs; i.i.d. runs appear only in the third panel.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.

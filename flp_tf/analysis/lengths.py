@@ -1,4 +1,4 @@
-"""Lengths: lifetimes that are longer than those of meta-training (section 8.2)."""
+"""Lengths: errors after lifetimes that are longer than those of meta-training (section 8.2)."""
 
 import dataclasses
 from pathlib import Path
@@ -30,7 +30,7 @@ class LengthsOptions:
 def analyze(
     runs: list[Run], output: Path, *, lifetimes: int, seed: int, scales: tuple[int, ...] = LengthsOptions.scales
 ) -> Result:
-    """Error after lifetimes of 1, 2, 4, 10 times the length of the run's (paper, section 8.2).
+    """Error after lifetimes of 1, 2, 4, 10 times the length of those of the run (paper, section 8.2).
 
     Args:
         runs: such as one that was meta-trained with `--lifetimes`, and one without.
@@ -56,7 +56,7 @@ def longer(run: Run, scale: int) -> Run:
     """Returns a run with lifetimes that are `scale` times as long.
 
     Raises:
-        InputError: if its task has none.
+        InputError: if its task cannot have such lifetimes.
     """
     try:
         return run._replace(task=run.task.with_lifetime(run.task.steps * scale))

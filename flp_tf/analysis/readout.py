@@ -1,4 +1,4 @@
-"""Readout: what plasticity below the readout is worth (Fig. 2A)."""
+"""Readout: how much plasticity below the readout contributes (Fig. 2A)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,24 +19,24 @@ from flp_tf.tasks.base import Episode
 
 NAME = "readout"
 PANELS = "after a lifetime of plasticity", "readout fitted, all below frozen"
-# Relative to the features' mean square: small enough not to matter, large enough to
-# keep float32 noise of dependent features out of the fit.
+# Relative to the features' mean square: small enough not to change the fit, large enough to
+# keep the float32 noise of linearly dependent features out of it.
 RIDGE = 1e-9
 EPOCHS = 1000
 
 
 @ANALYSES.register(NAME)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
-    """Networks with 1, 2, 3, ... plastic layers beside their best fixed-feature readout (Fig. 2A).
+    """Compares networks with 1, 2, 3, ... plastic layers with their best fixed-feature readout (Fig. 2A).
 
-    Each network is tested after a lifetime. Then all its initial weights but those of
+    Each network is tested after a lifetime. Then all its initial weights except those of
     the output layer are frozen, and the output layer is fitted to the same data: in
     closed form for regression (the limit of many epochs), with `EPOCHS` epochs of
     logistic regression for classification. If the meta-learned features alone explained
     the performance, the fitted readout would be no worse.
 
     Args:
-        runs: networks of different numbers of plastic layers.
+        runs: networks with different numbers of plastic layers.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
@@ -69,7 +69,7 @@ def errors_after_lifetime(series: Series, *, lifetimes: int, seed: int) -> np.nd
 def fitted_errors(run: Run, episode: Episode) -> tf.Tensor:
     """Returns the query error of the initial networks with a fitted readout `[lifetimes]`.
 
-    One lifetime after the other, because the features of all examples of one are large.
+    It takes one lifetime after the other, because the features of all examples of a lifetime are large.
     """
     fit = FITS[run.task.loss]
 
@@ -130,8 +130,8 @@ def least_squares(features: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 def logistic(features: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Minimises the cross-entropy of `softmax(features W)` with accelerated gradient steps.
 
-    Nesterov's method from zero, `EPOCHS` epochs of the whole batch, at the step size
-    that a bound on the curvature allows.
+    It uses Nesterov's method from zero, for `EPOCHS` epochs of the whole batch. The step size
+    follows from a bound on the curvature.
 
     Args:
         features: `[examples, features]`.

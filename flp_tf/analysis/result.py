@@ -1,4 +1,4 @@
-"""What an analysis leaves: a figure, a table, TensorBoard images."""
+"""The output of an analysis: a figure, a table, TensorBoard images."""
 
 import csv
 import io
@@ -32,8 +32,8 @@ class Curve(NamedTuple):
         quantity: what is measured, such as "error".
         unit: its unit, empty if it has none.
         panel: where or on what it is measured, such as "output layer".
-        x: where the points are `[points]`: numbers, or texts in the order of the axis.
-        values: `[networks * lifetimes, points]`, network after network, the same lifetimes of each.
+        x: places of the points `[points]`: numbers, or texts in the order of the axis.
+        values: `[networks * lifetimes, points]`, network after network, with the same lifetimes for each.
     """
 
     series: Series
@@ -56,7 +56,10 @@ class Curve(NamedTuple):
         return standard_error(np.mean(self._by_network(), axis=0))
 
     def standard_error(self) -> np.ndarray:
-        """Returns what figures show `[points]`: over networks; over lifetimes if there is one, 0 for a single one."""
+        """Returns the standard error in figures `[points]`: over networks, or over lifetimes if there is one network.
+
+        It is 0 if there is one network and one lifetime.
+        """
         if len(self.series.runs) > 1:
             return self.over_networks()
         return self.over_lifetimes() if len(self.values) > 1 else np.zeros(self.values.shape[1:])
@@ -67,12 +70,12 @@ class Curve(NamedTuple):
 
 
 class Result(NamedTuple):
-    """An analysis that is done.
+    """A finished analysis.
 
     Attributes:
         rows: of the CSV file.
         figure: the picture.
-        files: what was written: PNG, CSV and events.
+        files: the files that were written: PNG, CSV and events.
     """
 
     rows: list[dict[str, Any]]
@@ -93,28 +96,29 @@ def save(
     """Writes the figure, table and TensorBoard events of an analysis.
 
     They are `ANALYSIS.png`, `ANALYSIS.csv` and one file in `ANALYSIS_events/`. The same
-    analysis of the same runs in the same folder replaces these three, see `check_output`;
-    all other files stay, so that the folder may also be that of a run or of other analyses.
+    analysis of the same runs in the same folder replaces these three files (see `check_output`).
+    All other files stay, so the folder may also be that of a run or of other analyses.
 
-    The CSV is in long format, a row for every point:
+    The CSV is in long format, with a row for every point:
 
         method, networks, task, order, <panel_name>, <x_name>, quantity, unit, mean,
         standard_error_over_networks, standard_error_over_lifetimes, lifetimes
 
-    of which `lifetimes` are those of all `networks` (seeds). A standard error of a single one is empty.
+    `lifetimes` is the number for all `networks` (seeds) together. The standard error over a single network or
+    lifetime is empty.
 
     Args:
         analysis: its name.
         output: the folder.
         curves: all that was measured.
-        figure: the picture of it.
-        x_name: what `Curve.x` is, a column of the CSV.
-        panel_name: what `Curve.panel` is, a column of the CSV.
-        counted: what the values of a curve are of, the last column of the CSV: how many there are.
-        runs: what the analysis is of; by default all networks of the curves.
+        figure: the picture of the curves.
+        x_name: name of `Curve.x`, a column of the CSV.
+        panel_name: name of `Curve.panel`, a column of the CSV.
+        counted: name of the last column of the CSV, which has the number of values of a curve.
+        runs: the analysed runs; by default all networks of the curves.
 
     Raises:
-        InputError: if the folder cannot be written, or holds files of these names that are others'.
+        InputError: if the folder cannot be written, or holds files of these names that the analysis did not write.
     """
     runs = runs or [run for curve in curves for run in curve.series.runs]
     columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, counted]
@@ -128,14 +132,14 @@ def write(
     figure: matplotlib.figure.Figure,
     rows: list[dict[str, Any]],
 ) -> Result:
-    """Writes a figure, and a table of any columns, as `save` does.
+    """Writes a figure, and a table with any columns, as `save` does.
 
     Args:
         analysis: its name.
         output: the folder.
-        runs: what the analysis is of.
+        runs: the analysed runs.
         figure: the picture.
-        rows: of the CSV, one or more of the same columns.
+        rows: of the CSV, one or more with the same columns.
 
     Raises:
         InputError: see `save`.
@@ -150,21 +154,21 @@ def write(
 
 
 def check_output(analysis: str, output: Path, runs: Sequence[Run]) -> None:
-    """Checks that an analysis can write into a folder, and does not replace what it did not write.
+    """Checks that an analysis can write into a folder, and replaces only its own results.
 
-    Its own results are complete, and of no other runs. A picture or table of the same name
-    alone is another's.
+    Results are its own if all files are there and are of the same runs. A picture or table of the
+    same name without the other files belongs to something else.
 
     Args:
         analysis: its name.
         output: the folder.
-        runs: what it is of.
+        runs: the analysed runs.
 
     Raises:
-        InputError: if it cannot.
+        InputError: if the check fails.
     """
     paths = _paths(analysis, output)
-    # A linked folder of events would lead elsewhere.
+    # A folder of events that is a link would lead to another place.
     if paths[-1].parent.is_symlink():
         raise InputError(f"--output: {paths[-1].parent} is in the way; move it, or name another folder")
     check_complete(paths, "output")
@@ -174,7 +178,7 @@ def check_output(analysis: str, output: Path, runs: Sequence[Run]) -> None:
 
 
 def finite(number: float) -> float | str:
-    """Returns a number as a table has it: nothing where it is not finite, such as an error of one network alone."""
+    """Returns a number for a table: empty if it is not finite, such as the standard error over a single network."""
     return float(number) if np.isfinite(number) else ""
 
 
@@ -186,7 +190,7 @@ def _paths(analysis: str, output: Path) -> list[Path]:
 
 
 def _png(figure: matplotlib.figure.Figure, runs: Sequence[Run]) -> bytes:
-    """Returns the content of a PNG file that says which runs it is of: the label of each, once."""
+    """Returns the content of a PNG file that also holds the label of each run, once."""
     found = {json.dumps(labels.label(run.config), sort_keys=True): None for run in runs}
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=PNG_DPI, metadata={labels.PICTURE: f"[{','.join(found)}]"})
@@ -221,7 +225,7 @@ def _rows(curve: Curve) -> list[tuple]:
 
 
 def _plain(x: float | str) -> float | str:
-    """Returns a place on the x axis as it is written: whole numbers without a point."""
+    """Returns a place on the x axis as it is written to the table: whole numbers without a decimal point."""
     if isinstance(x, str):
         return x
     return int(x) if float(x).is_integer() else float(x)

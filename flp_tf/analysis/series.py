@@ -19,17 +19,17 @@ from flp_tf.runs.config import Config
 from flp_tf.runs.run import Run
 from flp_tf.tasks.base import Episode, Task
 
-# Labels name up to this many options in which runs differ, else their folders.
+# Labels name at most this many options in which runs differ; if there are more, they name the folders.
 MOST_QUALIFIERS = 2
 
 
 class Series(NamedTuple):
-    """Networks that differ in their seed alone; one line in a figure.
+    """Networks that differ only in their seed; one line in a figure.
 
     Attributes:
         label: for legends and tables.
         runs: the networks.
-        variant: tells series of the same method and number of plastic layers apart in figures.
+        variant: distinguishes series of the same method and number of plastic layers in figures.
     """
 
     label: str
@@ -38,7 +38,7 @@ class Series(NamedTuple):
 
     @property
     def config(self) -> Config:
-        """The configuration of the first network; that of the others differs in the seed."""
+        """The configuration of the first network; the others differ from it in the seed."""
         return self.runs[0].config
 
     @property
@@ -50,11 +50,11 @@ class Series(NamedTuple):
 def method_name(config: Config, ignoring: Collection[str] = ()) -> str:
     """Returns a method's name as the paper writes it, such as `FLP (2)` or `OML (3), first order`.
 
-    The text is the method's `label`. Methods with an option `second_order` say which order they have.
+    The text is the method's `label`. For methods with an option `second_order` it includes the order.
 
     Args:
         config: of a run.
-        ignoring: options that it does not say.
+        ignoring: options that are left out of the name.
     """
     label = "any method" if "method" in ignoring else METHODS[config.method].label or config.method
     orders = {None: "", True: ", second order", False: ", first order"}
@@ -64,7 +64,7 @@ def method_name(config: Config, ignoring: Collection[str] = ()) -> str:
 
 
 def family(method: str) -> str:
-    """Returns the method that a method restricts to one plastic layer, such as flp for feature_reuse; else itself."""
+    """Returns the method that a method restricts to one plastic layer, such as flp for feature_reuse, or itself."""
     component = METHODS[method]
     depth = {field.name: field for field in dataclasses.fields(METHODS.options(method))}["num_plastic_layers"]
     restricted = [name for name in METHODS if METHODS[name] in getattr(component, "__bases__", ())]
@@ -77,17 +77,17 @@ def order_name(config: Config) -> str:
 
 
 def is_continual(config: Config) -> bool:
-    """Returns whether concept comes after concept; False for tasks without this option."""
+    """Returns whether concepts come one after the other; False for tasks without this option."""
     return getattr(config, "continual", False)
 
 
 def in_series(runs: Sequence[Run], analysis: str, ignoring: Collection[str] = ()) -> list[Series]:
-    """Gathers runs that differ in their seed alone, and labels each series.
+    """Groups runs that differ only in their seed into series, and labels each series.
 
     Args:
-        runs: what to compare.
-        analysis: name of the analysis, for errors.
-        ignoring: options in which runs of a series may differ, too.
+        runs: the runs to compare.
+        analysis: name of the analysis, for error messages.
+        ignoring: further options in which runs of a series may differ.
 
     Raises:
         InputError: if the runs are not of one task.
@@ -107,7 +107,7 @@ def in_series(runs: Sequence[Run], analysis: str, ignoring: Collection[str] = ()
 
 
 def identity(config: Config, ignoring: Collection[str] = ()) -> dict[str, Any]:
-    """Returns the options that runs of a series share: all that change what is learned, but the seed and `ignoring`."""
+    """Returns the options that runs of a series share: all that affect learning, except the seed and `ignoring`."""
     free = {"seed", "recipe", *ignoring, *config.flags_with("incidental")}
     # Lists as tuples, which can be keys.
     values = {flag: tuple(value) if isinstance(value, list) else value for flag, value in config.to_dict().items()}
@@ -120,7 +120,7 @@ def _second_order(config: Config) -> bool | None:
 
 
 def _labels(runs: Sequence[Run], ignoring: Collection[str]) -> list[str]:
-    """Returns what tells runs apart: their names, and if need be order, options or folder."""
+    """Returns labels that distinguish runs: their names and, if necessary, order, options or folder."""
     several_orders = len({is_continual(run.config) for run in runs}) > 1 and "continual" not in ignoring
     names = [method_name(run.config, ignoring) + f", {order_name(run.config)}" * several_orders for run in runs]
     return [
@@ -130,13 +130,13 @@ def _labels(runs: Sequence[Run], ignoring: Collection[str]) -> list[str]:
 
 
 def _qualifier(run: Run, namesakes: Sequence[Run], ignoring: Collection[str]) -> str:
-    """Returns what tells a run from others of its name: the options in which it is not as most of them are."""
+    """Returns what distinguishes a run from others of its name: the options in which it differs from most of them."""
     identities, own = [identity(namesake.config, ignoring) for namesake in namesakes], identity(run.config)
     named = []
     for flag in dict.fromkeys(flag for found in identities for flag in found):
         values = [found.get(flag) for found in identities]
         usual, count = collections.Counter(values).most_common(1)[0]
-        # Options that all those share who have them follow from a component, which is named.
+        # An option with the same value in all runs that have it follows from a component, which is named.
         follows = None in values and len(set(values)) == 2
         if flag in own and not follows and not (own[flag] == usual and 2 * count > len(values)):
             named.append(f", {flag}={own[flag]}")
@@ -144,7 +144,7 @@ def _qualifier(run: Run, namesakes: Sequence[Run], ignoring: Collection[str]) ->
 
 
 def _folder(run: Run, others: Sequence[Run]) -> str:
-    """Returns the end of a run's path, as much of it as tells it from those of others."""
+    """Returns the end of a run's path, as much of it as distinguishes it from the other runs."""
     parts = run.path.parts
     for count in range(1, len(parts)):
         same = [other for other in others if other.path.parts[-count:] == parts[-count:]]
@@ -154,9 +154,9 @@ def _folder(run: Run, others: Sequence[Run]) -> str:
 
 
 def _variants(runs: Sequence[Run]) -> list[int]:
-    """Returns numbers that tell runs of one method and number of plastic layers apart.
+    """Returns numbers that distinguish runs of the same method and number of plastic layers.
 
-    Of a method with a second order they are even, and odd for the first order.
+    For methods that have both orders, numbers of the second order are even and those of the first order are odd.
     """
     taken: set[tuple[str, int, int]] = set()
     variants = []
@@ -171,10 +171,10 @@ def _variants(runs: Sequence[Run]) -> list[int]:
 
 
 def require_continual(runs: Sequence[Run], analysis: str) -> None:
-    """Checks that every lifetime goes concept after concept, and has several of them.
+    """Checks that the lifetimes of all runs are continual and have several concepts.
 
     Raises:
-        InputError: if one does not.
+        InputError: if this is not so.
     """
     for run in runs:
         if not is_continual(run.config):
@@ -195,8 +195,8 @@ def measure(series: Series, function: Callable[[Run, Episode], Any], *, lifetime
         series: the networks.
         function: maps a run and an `Episode` to a structure of tensors
             `[lifetimes, ...]`.
-        lifetimes: how many lifetimes of each network.
-        seed: of the lifetimes, which are the same ones for every network.
+        lifetimes: number of lifetimes of each network.
+        seed: of the lifetimes, which are the same for every network.
 
     Returns:
         The structure with arrays `[networks * lifetimes, ...]`.

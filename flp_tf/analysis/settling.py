@@ -48,27 +48,27 @@ def analyze(
     seed: int,
     sub_step_counts: tuple[int, ...] = SettlingOptions.sub_step_counts,
 ) -> Result:
-    """A recurrent network with other numbers of sub-steps than it was meta-trained with.
+    """Tests a recurrent network with other numbers of sub-steps than in its meta-training.
 
-    Above, the error after a lifetime with `K` sub-steps. Below, on the lifetime as the network
-    was meta-trained, of the activity `h` of a plastic layer after `K` sub-steps, as the mean
-    over inner steps:
+    The upper row shows the error after a lifetime with `K` sub-steps. The rows below show distances of the
+    activity `h` of a plastic layer after `K` sub-steps, in lifetimes with the number of sub-steps of
+    meta-training, as the mean over inner steps:
 
         change in the next sub-step:     |h_{K+1} - h_K| / |h_K|
         distance from the forward pass:  |h_K - u| / |h_K|,  u without feedback
         distance from FLP's activity:    |h_K - p| / |h_K|,  p after a forward pass and feedback, in two phases
 
-    with Frobenius norms over the batch. Where the first goes to zero, the network settles.
+    with Frobenius norms over the batch. If the first distance goes to zero, the network settles.
 
     Args:
         runs: of `--method=recurrent`.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
-        sub_step_counts: the `K`.
+        sub_step_counts: the values of `K`.
 
     Raises:
-        InputError: if a run is of another method, or all `K` are too few.
+        InputError: if a run is of another method, or all values of `K` are too small.
     """
     for run in runs:
         if not isinstance(run.learner, RecurrentLearner):
@@ -92,10 +92,10 @@ def analyze(
 
 
 def counts_for(run: Run, counts: tuple[int, ...]) -> list[int]:
-    """Returns those numbers of sub-steps that are enough for a network.
+    """Returns the numbers of sub-steps that are large enough for a network.
 
     Raises:
-        InputError: if there are none.
+        InputError: if none is.
     """
     least = run.learner.least_sub_steps
     enough = sorted({count for count in counts if count >= least})
@@ -105,7 +105,7 @@ def counts_for(run: Run, counts: tuple[int, ...]) -> list[int]:
 
 
 def with_sub_steps(run: Run, count: int) -> Run:
-    """Returns the run with `count` sub-steps, of the same network."""
+    """Returns the run with `count` sub-steps and the same network."""
     learner = copy.copy(run.learner)
     learner.sub_steps = count
     return run._replace(learner=learner)

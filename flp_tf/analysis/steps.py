@@ -1,4 +1,4 @@
-"""What alignment and update norms share: numbers for every plastic layer and inner step."""
+"""Shared by alignment and update norms: numbers for every plastic layer and inner step."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from flp_tf.learners.base import Learner
 from flp_tf.runs.run import Run
 from flp_tf.tasks.base import Episode
 
-# By quantity, a tensor `[lifetimes]` for every plastic layer, from the input side up.
+# For each quantity, a tensor `[lifetimes]` per plastic layer, from the input side up.
 LayerValues = dict[str, list[tf.Tensor]]
 
 
@@ -59,7 +59,7 @@ def place(depth: int) -> str:
 
 
 def places(curves: list[Curve]) -> list[str]:
-    """Returns the layers of some curves as they stand in the networks, the output last."""
+    """Returns the layers of some curves in the order of the networks, the output last."""
     deepest = len({curve.panel for curve in curves}) - 1
     return [place(depth) for depth in range(deepest, -1, -1)]
 

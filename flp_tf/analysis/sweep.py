@@ -1,4 +1,4 @@
-"""Sweep: the error of several runs against what they differ in."""
+"""Sweep: the error of several runs against an option in which they differ."""
 
 import dataclasses
 import re
@@ -20,12 +20,12 @@ PANEL = "after the lifetime"
 
 
 class Measured(NamedTuple):
-    """A number of a meta-trained network that is no option of its run.
+    """A number measured on a meta-trained network, which is not an option of its run.
 
     Attributes:
         label: of the axis.
-        value: returns it.
-        follows_from: the options that change it; runs that differ in these alone are joined.
+        value: function that returns the number.
+        follows_from: the options that change it; runs that differ only in these are joined.
     """
 
     label: str
@@ -34,7 +34,7 @@ class Measured(NamedTuple):
 
 
 def bits(run: Run) -> float:
-    """Returns the information in the distribution of initial weights, in bits, of all plastic layers.
+    """Returns the information in the distribution of the initial weights of all plastic layers, in bits.
 
     Raises:
         InputError: if the initial weights have no distribution.
@@ -66,15 +66,15 @@ class SweepOptions:
 @ANALYSES.register(NAME)
 @with_options(SweepOptions)
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, against: str = "") -> Result:
-    """Error after the lifetime, of every run a point, against one of their options.
+    """Error after the lifetime against one of the runs' options, with one point per run.
 
     Each point has bars of one standard error over lifetimes. Lines join the means over runs
-    that differ in their seed alone. Instead of an option, `against` may be one of `MEASURED`:
+    that differ only in their seed. Instead of an option, `against` may be one of `MEASURED`:
     `bits`, the KL divergence of the initial weights from their prior (paper, section 8.3), or
-    `width`, the units below the output layer.
+    `width`, the number of units below the output layer.
 
     Args:
-        runs: of one task. Those that differ in other options, too, are series of their own.
+        runs: of one task. Runs that also differ in other options are separate series.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.
@@ -103,7 +103,10 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, against
 
 
 def swept(runs: list[Run], against: str) -> set[str]:
-    """Returns the options in which joined runs may differ: of components, those that not all of them have, too."""
+    """Returns the options in which joined runs may differ.
+
+    If `against` is a choice of components, these include the options that not all of the runs have.
+    """
     if against in MEASURED:
         return set(MEASURED[against].follows_from)
     found = [set(run.config.to_dict()) for run in runs]
@@ -112,7 +115,7 @@ def swept(runs: list[Run], against: str) -> set[str]:
 
 
 def place(run: Run, against: str) -> float | str:
-    """Returns where a run stands on the axis: a number, or the option's value as a text.
+    """Returns the place of a run on the axis: a number, or the option's value as text.
 
     Raises:
         InputError: if there is no such option or number.
@@ -127,6 +130,6 @@ def place(run: Run, against: str) -> float | str:
 
 
 def _rank(place: float | str) -> tuple:
-    """Returns what numbers and texts are sorted by; numbers within texts count as numbers."""
+    """Returns a sort key for numbers and texts; numbers within texts count as numbers."""
     words = re.split(r"(\d+)", place) if isinstance(place, str) else [place]
     return tuple(int(word) if isinstance(word, str) and word.isdecimal() else word for word in words)

@@ -19,10 +19,10 @@ UNITS = {"update norm": "Frobenius", "relative update norm": "% of the weights' 
 def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Result:
     """Size of each layer's update over the lifetime (paper, Fig. 2D).
 
-    The Frobenius norm `|W_{t+1} - W_t|`, and the same in percent of `|W_t|`.
+    It measures the Frobenius norm `|W_{t+1} - W_t|`, and the same in percent of `|W_t|`.
 
     Args:
-        runs: of any method, flp beside gradient in the paper.
+        runs: of any method; in the paper, flp and gradient.
         output: folder of the results.
         lifetimes: unseen lifetimes of each network.
         seed: of the lifetimes.

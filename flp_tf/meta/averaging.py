@@ -1,4 +1,4 @@
-"""The average of the outer iterates, which can be better than the last of them."""
+"""The average of the outer iterates, which can be better than the last iterate."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ class Average:
 
         mean <- mean + max(1 - decay, 1 / t) * (w - mean)
 
-    Up to step `1 / (1 - decay)` it is the mean of all iterates (Polyak and Juditsky 1992),
-    then an exponential moving average. It does not depend on the initial weights.
+    Up to step `1 / (1 - decay)` this is the mean of all iterates (Polyak and Juditsky 1992),
+    after it an exponential moving average. It does not depend on the initial weights.
 
     Args:
         weights: the weights by path, with their initial values.
-        decay: from 0, which keeps the last iterate, to below 1.
+        decay: at least 0, which keeps only the last iterate, and below 1.
 
     Attributes:
         means: the mean of each weight, by path.
@@ -33,7 +33,7 @@ class Average:
         self.count = _variable(np.int64(0))
 
     def update(self) -> None:
-        """Takes the present weights into the mean; also on a replica, where all have the same weights."""
+        """Adds the present weights to the mean; works on a replica, too, as all replicas have the same weights."""
         count = self.count.assign_add(1)
         rate = tf.maximum(tf.constant(1.0 - self.decay, tf.float64), 1.0 / tf.cast(count, tf.float64))
         for path, mean in self.means.items():

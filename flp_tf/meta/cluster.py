@@ -19,10 +19,10 @@ def check() -> dict[str, str]:
     """Checks `TF_CONFIG`, as far as one process can.
 
     Returns:
-        The addresses of the other processes, by name such as `worker 1`; nothing if the variable is not set.
+        The addresses of the other processes, by name such as `worker 1`; empty if the variable is not set.
 
     Raises:
-        InputError: naming what is wrong and what is legal.
+        InputError: naming the error and a legal value.
     """
     text = os.environ.get(VARIABLE)
     if text is None:
@@ -55,7 +55,7 @@ def _wrong(what: str) -> InputError:
 def _own(task: Any) -> str:
     """Returns the name of this process."""
     kind, index = (task.get(name) if isinstance(task, dict) else None for name in ("type", "index"))
-    # TensorFlow reads texts of digits as well.
+    # TensorFlow also accepts strings of digits.
     if isinstance(index, bool) or not re.fullmatch(r"[0-9]{1,9}", str(index)):
         raise _wrong(f"has the task index {index!r}")
     return f"{kind} {int(index)}"
@@ -67,7 +67,7 @@ def _is_address(address: Any) -> bool:
 
 
 def name_the_silent(others: Mapping[str, str]) -> None:
-    """Says which other processes do not answer yet: TensorFlow waits for them without a word, and without an end.
+    """Prints which other processes do not answer yet: TensorFlow waits for them silently and without a time limit.
 
     Args:
         others: addresses by name.

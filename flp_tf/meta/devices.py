@@ -1,4 +1,4 @@
-"""Estimates compiled for the devices that there are."""
+"""Estimates compiled for the available devices."""
 
 import functools
 import math
@@ -22,7 +22,7 @@ def compiled_estimate(estimator: Estimator, learner: Learner, task: Task, jit_co
     """Returns `estimate(episode, seed)`, compiled.
 
     On a GPU the lifetimes of a meta-batch run side by side. On a CPU each core runs one
-    lifetime at a time: small matrix products gain more from that than from sharing one.
+    lifetime at a time: for small matrix products this is faster than sharing one lifetime among cores.
 
     Args:
         estimator: gives loss, error and gradients.
@@ -30,7 +30,7 @@ def compiled_estimate(estimator: Estimator, learner: Learner, task: Task, jit_co
         task: gives loss and error.
         jit_compile: whether XLA compiles lifetimes.
     """
-    # TensorFlow warns of a function that it compiles often; a partial one is always another.
+    # TensorFlow warns of a function that it compiles often. A partial function is a new one each time.
     estimate = functools.partial(estimator.estimate, learner, task)
     whole = tf.function(estimate, autograph=False, jit_compile=jit_compile)
     if tf.config.list_physical_devices("GPU") or not estimator.separable:
@@ -42,14 +42,14 @@ def compiled_estimate(estimator: Estimator, learner: Learner, task: Task, jit_co
 
 
 def freed_with_its_graphs(function: Callable) -> Callable:
-    """Returns a function, compiled, whose graphs go when it goes.
+    """Returns a compiled function whose graphs are freed together with it.
 
-    TensorFlow registers the gradient of every `tf.custom_gradient` that is traced, and with it
-    the graph, for as long as the process lives. A function that takes its own gradients does
-    not need them once it is traced.
+    TensorFlow registers the gradient of every traced `tf.custom_gradient`, and with it
+    the graph, until the process ends. A function that computes its own gradients does
+    not need these registrations after it is traced.
 
     Args:
-        function: of tensors. Nobody takes gradients of its outputs.
+        function: of tensors. No gradients may be taken of its outputs.
     """
     compiled, names = tf.function(function, autograph=False), ops.gradient_registry.list()
 
@@ -58,7 +58,7 @@ def freed_with_its_graphs(function: Callable) -> Callable:
         try:
             return compiled(*arguments)
         finally:
-            # `names` shows what is registered now, the newest last; most calls trace nothing.
+            # `names` has all present registrations, the newest last. Most calls trace nothing.
             for name in list(names)[count:] if len(names) > count else ():
                 if name.startswith("CustomGradient-"):
                     del ops.gradient_registry._registry[name]
@@ -67,7 +67,7 @@ def freed_with_its_graphs(function: Callable) -> Callable:
 
 
 def _few_by_few(single: Compiled) -> Compiled:
-    """Returns the mean of the estimates of single lifetimes, as many at a time as there are cores.
+    """Returns a function for the mean of estimates of single lifetimes, of which each core runs one at a time.
 
     Args:
         single: the estimate of a meta-batch of one.
@@ -87,7 +87,7 @@ def _few_by_few(single: Compiled) -> Compiled:
             return total
 
         total = few(tf.constant(0))
-        # A loop that never runs would be a second copy of the graph to compile.
+        # Even a loop without iterations would be a second copy of the graph to compile.
         if together < lifetimes:
             _, total = tf.while_loop(
                 lambda i, _: i < lifetimes,
@@ -100,14 +100,14 @@ def _few_by_few(single: Compiled) -> Compiled:
 
 
 def _cores() -> int:
-    """Returns how many cores this process may use: all of them where the system does not say."""
+    """Returns the number of cores that this process may use: all of them if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _trunk_apart(from_features: Callable, learner: Learner, task: Task, whole: Compiled) -> Compiled:
     """Returns an estimate with the trunk outside of XLA, differentiated through its features.
 
-    Where the trunk would not run over the whole lifetime in one go, that is `whole`.
+    If the trunk would not run over the whole lifetime at once, the estimate is that of `whole`.
     """
     of_head = functools.partial(from_features, learner, task)
     of_head = tf.function(of_head, autograph=False, jit_compile=True)

@@ -1,4 +1,4 @@
-"""Splitting a meta-batch over devices and machines, with TensorFlow's own engine."""
+"""Splits a meta-batch over devices and machines, with TensorFlow's own strategies."""
 
 import tensorflow as tf
 
@@ -8,13 +8,13 @@ DISTRIBUTIONS = ("none", "mirrored", "multi_worker")
 
 
 def strategy(name: str) -> tf.distribute.Strategy:
-    """Returns the strategy of `--distribution`; call it before any other TensorFlow work.
+    """Returns the strategy of `--distribution`; has to be called before anything else uses TensorFlow.
 
     It also calls `allow_memory_growth`.
 
     Args:
         name: `none`, `mirrored` (all GPUs of this machine, or its logical CPU devices)
-            or `multi_worker` (one process per machine, told of each other by `TF_CONFIG`).
+            or `multi_worker` (one process per machine; `TF_CONFIG` names all of them).
 
     Raises:
         InputError: if `TF_CONFIG` cannot be used.
@@ -32,13 +32,13 @@ def strategy(name: str) -> tf.distribute.Strategy:
 def allow_memory_growth() -> None:
     """Makes TensorFlow take a GPU's memory as it needs it, rather than all of it at once.
 
-    It has to be called before a GPU is first used; later it does nothing.
+    It has to be called before the first use of a GPU; after that it has no effect.
     """
     for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except (RuntimeError, ValueError):
-            # The GPU is in use already, or is split into logical devices.
+            # The GPU is already in use, or is split into logical devices.
             return
 
 

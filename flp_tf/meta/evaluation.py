@@ -13,7 +13,7 @@ from flp_tf.learners.base import Learner
 from flp_tf.statistics import standard_error
 from flp_tf.tasks.base import Episode, Task
 
-# Lifetimes that run side by side; results do not depend on it.
+# Number of lifetimes that run side by side; results do not depend on it.
 LIFETIMES_AT_ONCE = 10
 
 
@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
         return {**_statistics(self.errors), "episodes": len(self.errors)}
 
     def to_dict(self, concept: str) -> dict[str, Any]:
-        """Returns the evaluation as it stands in `result.json`."""
+        """Returns the evaluation in the form that `result.json` has."""
         by_concept = [_statistics(errors) for errors in self.concepts.T]
         return {
             "meta_test": self.meta_test(),
@@ -56,7 +56,7 @@ def _statistics(errors: np.ndarray) -> dict[str, float]:
 
 
 def lifetimes_at_once(episodes: int) -> int:
-    """Returns how many of so many lifetimes run side by side: a divisor of their number."""
+    """Returns how many of `episodes` lifetimes run side by side: a divisor of `episodes`."""
     return math.gcd(episodes, LIFETIMES_AT_ONCE)
 
 
@@ -67,9 +67,9 @@ def over_lifetimes(function: Callable[[Episode], Any], task: Task, seed: int, ep
         function: maps an `Episode` of several lifetimes to a structure of tensors
             `[lifetimes, ...]`.
         task: gives the episodes.
-        seed: of the episodes. Another seed does not compile anything again.
-        episodes: how many lifetimes.
-        split: which split they are drawn from.
+        seed: of the episodes. A different seed does not cause another compilation.
+        episodes: number of lifetimes.
+        split: the split that they are drawn from.
 
     Returns:
         The structure with arrays `[episodes, ...]`.
@@ -90,8 +90,8 @@ class Evaluator:
 
     def __init__(self, learner: Learner, task: Task, jit_compile: bool = True):
         self.learner, self.task = learner, task
-        # TensorFlow takes evaluators for one function that it compiles too often, and
-        # warns, unless each has a function of its own.
+        # Without a function of its own for each evaluator, TensorFlow takes all of them for
+        # one function that it compiles too often, and warns.
         evaluate = functools.partial(_evaluate, learner, task)
         self._lifetimes = tf.function(evaluate, autograph=False, jit_compile=jit_compile)
 
@@ -104,7 +104,7 @@ def _evaluate(learner: Learner, task: Task, episode: Episode) -> tuple[tf.Tensor
     """Returns the fields of `Evaluation` for a meta-batch."""
     state = learner.initial_state(episode.seed)
     before = lifetime.query(learner, state, episode)
-    # Nobody takes a gradient, so nothing has to be kept for one.
+    # No gradient is taken, so no states have to be kept for one.
     state = lifetime.run(learner, episode, state=state, segment_length=lifetime.PLAIN).state
     after = lifetime.query(learner, state, episode)
     y = episode.query_y

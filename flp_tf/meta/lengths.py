@@ -1,4 +1,4 @@
-"""How long the lifetimes of every outer step are (paper, section 8.2)."""
+"""The length of the lifetimes of every outer step (paper, section 8.2)."""
 
 import contextlib
 import random
@@ -11,18 +11,18 @@ from flp_tf.tasks.base import Task
 
 
 class Lengths:
-    """The length of lifetimes by outer step: of a curriculum's phase, or drawn from a few lengths.
+    """The length of lifetimes by outer step: that of a curriculum's phase, or drawn from a few lengths.
 
-    A drawn length follows from the seed and the number of the outer step alone.
+    A drawn length depends only on the seed and the number of the outer step.
 
     Args:
-        task: whose lifetimes they are.
+        task: the task of the lifetimes.
         outer: options of the outer loop.
-        steps: outer steps.
+        steps: number of outer steps.
         seed: of the run.
 
     Attributes:
-        tasks: the task with each length that there is.
+        tasks: the task with lifetimes of each length, by length.
 
     Raises:
         InputError: if a length does not fit the task.
@@ -41,7 +41,7 @@ class Lengths:
         self._lengths = np.array(lengths, np.int64)
 
     def task(self, step: int) -> Task:
-        """Returns the task of an outer step; of the last one, for a later step."""
+        """Returns the task of an outer step; for a step after the last, that of the last."""
         return self.tasks[int(self._lengths[min(step, len(self._lengths) - 1)])]
 
     def ahead(self, step: int) -> list[tuple[int, int]]:
@@ -53,12 +53,12 @@ class Lengths:
         return _counted(self._lengths[:step])
 
     def inner_steps(self, step: int) -> int:
-        """Returns the inner steps of one lifetime of every outer step before an outer step."""
+        """Returns the inner steps of all outer steps before an outer step, counting one lifetime for each."""
         return int(self._lengths[:step].sum())
 
 
 def _counted(lengths: np.ndarray) -> list[tuple[int, int]]:
-    """Returns `(how often, length)` in the order in which lengths first occur."""
+    """Returns `(count, length)` in the order in which lengths first occur."""
     found, first, counts = np.unique(lengths, return_index=True, return_counts=True)
     return [(int(counts[i]), int(found[i])) for i in np.argsort(first)]
 
@@ -66,8 +66,8 @@ def _counted(lengths: np.ndarray) -> list[tuple[int, int]]:
 def _length(task: Task, phase: Phase) -> int:
     """Returns the inner steps of a phase's lifetimes.
 
-    A share of the task's lifetime is rounded down to a length that the task can have, and
-    is the whole where there is none.
+    A share of the task's lifetime is rounded down to a length that the task can have. If there is no
+    such length, it is the whole lifetime.
     """
     if phase.steps:
         return phase.steps
@@ -78,7 +78,7 @@ def _length(task: Task, phase: Phase) -> int:
 
 
 def _draw(seed: int, step: int, choices: int) -> int:
-    """Returns which length an outer step has; Python promises the same numbers on every machine."""
+    """Returns the index of an outer step's length; Python guarantees the same numbers on every machine."""
     return int(random.Random(f"{seed} {step}").random() * choices)
 
 

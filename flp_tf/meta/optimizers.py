@@ -15,7 +15,7 @@ from flp_tf.errors import ContractError, InputError
 from flp_tf.meta.schedules import Constant, Course, Schedule, WarmedUp
 from flp_tf.registry import option
 
-# The weights of each group, in the words of the paper.
+# The weights of each group, in the notation of the paper.
 WEIGHTS = {
     "slow": "W and b",
     "feedback": "the feedback pathway (B and c)",
@@ -41,17 +41,17 @@ class Kind(NamedTuple):
 def _kinds() -> dict[str, Kind]:
     """Returns the optimizers of the installed Keras.
 
-    Left out are those that have no rate of their own (Adadelta), that only save memory
-    (Adafactor), that are for sparse features (Adagrad, Ftrl), and Nadam, which has
-    a variable without a name and with another value on each device. ScheduleFreeAdamW and
-    `use_ema` are left out because the weights to evaluate and to save are averages of those
-    that are trained. With TensorFlow, ScheduleFreeAdamW of Keras 3.15 does not follow its
-    paper, either: it recovers the average from the new `momentum` instead of the old one.
+    These are left out: optimizers without a rate of their own (Adadelta), those that only save memory
+    (Adafactor), those for sparse features (Adagrad, Ftrl), and Nadam, which has
+    an unnamed variable with a different value on each device. ScheduleFreeAdamW and
+    `use_ema` are left out because the weights to evaluate and to save are averages of the
+    trained ones. In addition, ScheduleFreeAdamW of Keras 3.15 with TensorFlow does not follow its
+    paper: it recovers the average from the new `momentum` instead of the old one.
     """
     optimizers = keras.optimizers
     return {
         "adam": Kind(optimizers.Adam),
-        # Keras' AdamW is its Adam with weight decay, but refuses to be without.
+        # Keras' AdamW is its Adam with weight decay, but refuses to have none.
         "adamw": Kind(optimizers.Adam, decays=True),
         "adamax": Kind(optimizers.Adamax),
         "lamb": Kind(optimizers.Lamb, decays=True),
@@ -72,9 +72,8 @@ def _muon(learning_rate: Callable, weight_decay: float | None) -> keras.optimize
         W <- W - rate * 0.2 * sqrt(max(n, m)) * orthogonalize(g + 0.95 M)
 
     `orthogonalize` is five Newton-Schulz steps, which bring all singular values near 1.
-    All other weights, biases and kernels of convolutions included, are trained by Adam at
-    the same rate. The arguments are given in full, so that Keras' defaults, which have
-    changed, do not matter.
+    All other weights, including biases and kernels of convolutions, are trained by Adam at
+    the same rate. All arguments are given, because Keras' defaults have changed.
     """
     return _Muon(
         learning_rate=learning_rate,
@@ -92,11 +91,11 @@ def _muon(learning_rate: Callable, weight_decay: float | None) -> keras.optimize
 class _Muon(getattr(keras.optimizers, "Muon", keras.optimizers.Optimizer)):
     """Muon with one weight decay for all weights, which also works on several devices."""
 
-    # Muon's own assigns to a variable of all devices on one of them, which TensorFlow refuses.
+    # Muon's own method assigns to a distributed variable on one device, which TensorFlow refuses.
     _apply_weight_decay = keras.optimizers.Optimizer._apply_weight_decay
 
 
-# What `--GROUP_optimizer` can be. Another one is a line: `OPTIMIZERS["mine"] = Kind(Mine)`.
+# The values of `--GROUP_optimizer`. A new one needs one line: `OPTIMIZERS["mine"] = Kind(Mine)`.
 OPTIMIZERS: dict[str, Kind] = _kinds()
 
 
@@ -105,7 +104,7 @@ def with_groups(base: type, groups: tuple[str, ...]) -> type:
     """Returns a subclass with the options `GROUP_rate` and `GROUP_optimizer` of some groups.
 
     Args:
-        base: the options that get them, such as `OptimizerOptions`.
+        base: the options to extend, such as `OptimizerOptions`.
         groups: some of `component.GROUPS`.
     """
     fields = []
@@ -115,7 +114,7 @@ def with_groups(base: type, groups: tuple[str, ...]) -> type:
         fields += [(f"{group}_rate", float, rate), (f"{group}_optimizer", str, optimizer)]
 
     def reduced(options: OptimizerOptions) -> tuple:
-        """Says how `pickle` makes the options, whose class has no name that it could look up."""
+        """Tells `pickle` how to make the options, because it cannot look up their class by name."""
         return _unpickled, (base, groups, vars(options))
 
     return dataclasses.make_dataclass(
@@ -155,7 +154,7 @@ class Optimizers:
         groups: the weights by group and path, from `Learner.groups`.
         options: rates, optimizers, weight decay, warm-up and clipping.
         steps: updates of the whole run, for the schedule.
-        schedule: the course of the rates; what it counts is updates. Constant by default.
+        schedule: the course of the rates, counted in updates. Constant by default.
 
     Attributes:
         groups: the groups that have weights.
@@ -197,7 +196,7 @@ class Optimizers:
         return {group: tf.linalg.global_norm(self._ordered(group, gradients)) for group in self.groups}
 
     def apply(self, gradients: Mapping[str, Mapping[str, tf.Tensor]]) -> None:
-        """Takes one outer step; clips each group to `clip_norm` by itself.
+        """Takes one outer step; clips each group separately to `clip_norm`.
 
         Args:
             gradients: the mean over replicas, by group and path.
@@ -206,10 +205,10 @@ class Optimizers:
         for group, optimizer in self.optimizers.items():
             part = self._ordered(group, gradients)
             if self.clip_norm:
-                # A norm beyond the largest number would make all entries NaN.
+                # An infinite norm would make all entries NaN.
                 norm = tf.minimum(tf.linalg.global_norm(part), part[0].dtype.max)
                 part, _ = tf.clip_by_global_norm(part, self.clip_norm, norm)
-            # Keras sums over replicas once more.
+            # Keras sums over replicas again.
             optimizer.apply([gradient / replicas for gradient in part])
 
     def _ordered(self, group: str, gradients: Mapping[str, Mapping[str, tf.Tensor]]) -> list[tf.Tensor]:
@@ -236,7 +235,7 @@ def _check_rates(groups: Mapping[str, Mapping[str, object]], options: OptimizerO
 
 
 def _check_weight_decay(groups: Mapping[str, object], options: OptimizerOptions) -> None:
-    """Raises InputError if there is weight decay that no group's optimizer has."""
+    """Raises InputError if weight decay is given, but no group's optimizer has it."""
     names = {group: options.optimizer(group) for group in groups}
     if options.weight_decay and not any(OPTIMIZERS[name].decays for name in names.values()):
         flags = ", ".join(f"--{group}_optimizer={name}" for group, name in names.items())

@@ -12,17 +12,17 @@ from flp_tf.registry import option
 
 # A part of a curriculum: length and episodes, each a number or a share in percent.
 PART = re.compile(r"([0-9]{1,12})(%?):([0-9]{1,12})(%?)")
-# The length of every lifetime is kept, and may be drawn, before the first one.
+# The lengths of all lifetimes are stored, and may be drawn, before the first lifetime.
 MOST_EPISODES = 10_000_000
 
 
 class NonFinite(NamedTuple):
-    """What an outer step does with a meta-gradient that is not finite, or of a loss that is too large.
+    """What an outer step does if a meta-gradient is not finite, or its loss is too large.
 
     Attributes:
-        counter: name of the number of such outer steps, in results and TensorBoard.
-        applies: whether the update is taken, with zero for the entries that are not finite.
-            Then an outer step is lost only where its loss, too, is of no use.
+        counter: name of the counter of such outer steps, in results and TensorBoard.
+        applies: whether the update is applied, with zero for the entries that are not finite.
+            If so, an outer step counts as lost only if its loss is not finite or too large.
         lost: what is lost, for messages.
     """
 
@@ -78,7 +78,7 @@ class OuterOptions(OptimizerOptions):
     )
 
 
-# The same with a rate and an optimizer of all groups.
+# The same with a rate and an optimizer for each group.
 OuterLoop = with_groups(OuterOptions, GROUPS)
 
 
@@ -95,8 +95,8 @@ class Phase(NamedTuple):
 
     Attributes:
         start: its first episode.
-        steps: inner steps of its lifetimes; 0 where `percent` says it.
-        percent: the same, of the task's own lifetimes.
+        steps: inner steps of its lifetimes; 0 if `percent` gives the length.
+        percent: length of its lifetimes, in percent of the task's own lifetimes.
     """
 
     start: int
@@ -104,7 +104,7 @@ class Phase(NamedTuple):
     percent: int = 0
 
     def length(self, full: int) -> int:
-        """Returns the inner steps of its lifetimes, for a task that has `full`."""
+        """Returns the inner steps of its lifetimes, for a task whose lifetimes have `full`."""
         return self.steps or max(full * self.percent // 100, 1)
 
 
@@ -124,6 +124,6 @@ def phases(outer: OuterOptions) -> list[Phase]:
             )
         length, of_full, episodes, of_all = int(match[1]), match[2], int(match[3]), match[4]
         found.append(Phase(start, 0, length) if of_full else Phase(start, length))
-        # Whole outer steps.
+        # Only whole outer steps.
         start += outer.episodes * episodes // 100 // outer.meta_batch * outer.meta_batch if of_all else episodes
     return [*found, Phase(start, 0, 100)]

@@ -15,7 +15,7 @@ from flp_tf.registry import Registry, option
 Course = keras.optimizers.schedules.LearningRateSchedule
 # Rate at the end of a cosine schedule, relative to the rate at its start.
 LAST_RATE = 0.01
-# Of `--decay_group`: the rates of all weights.
+# Value of `--decay_group` for the rates of all weights.
 ALL = "all"
 # The published step-wise decay.
 MILESTONES, DECAY = (1500, 2500, 3500), 0.3
@@ -33,10 +33,10 @@ class Schedule(abc.ABC):
     spans_run: ClassVar[bool] = False
 
     def recounted(self, count: Callable[[int], int]) -> "Schedule":
-        """Returns the schedule with other numbers for all that it counts, such as updates for lifetimes.
+        """Returns the schedule with all its counts converted, such as from lifetimes to updates.
 
         Args:
-            count: returns the other number.
+            count: returns the converted count.
         """
         del count
         return self
@@ -46,7 +46,7 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def course(self, group: str, rate: float, updates: int) -> Course:
-        """Returns the course of a rate by the number of the update.
+        """Returns the course of a rate, as a function of the number of the update.
 
         Args:
             group: the weights that have the rate, one of `component.GROUPS`.
@@ -62,7 +62,7 @@ class Constant(Schedule):
     def course(self, group: str, rate: float, updates: int) -> Course:
         """Returns the rate's course; see `Schedule.course`."""
         del group
-        # Of a plain number Keras would make a variable, which checkpoints do not have.
+        # Keras would turn a plain number into a variable, which checkpoints do not have.
         return keras.optimizers.schedules.CosineDecay(rate, max(updates, 1), alpha=1.0)
 
 
@@ -95,12 +95,12 @@ class StepsOptions:
 class Steps(Schedule):
     """Rates `rate * decay^k` after `k` of the milestones.
 
-    The published code has these milestones and this decay, for the slow weights alone. It counts the
-    lifetimes of a call, and begins each call with fresh moments of Adam; here they are those of the run,
-    and the moments stay. Updates that are skipped do not count.
+    The published code has these milestones and this decay, for the slow weights only. It counts the
+    lifetimes of a call, and begins each call with fresh moments of Adam. Here the lifetimes of the run are
+    counted, and the moments are kept. Skipped updates do not count.
 
     Args:
-        milestones: lifetimes; updates where `recounted` says so.
+        milestones: in lifetimes; after `recounted`, in updates.
         decay: the factor.
         decay_group: the weights whose rate changes, one of `component.GROUPS` or `"all"`.
     """

@@ -20,9 +20,9 @@ from flp_tf.meta.schedules import Constant, Schedule
 from flp_tf.tasks.base import Task
 from flp_tf.tasks.checks import check_size
 
-# A query loss above this is divergence, finite or not: no sine and no class costs it.
+# A query loss above this is divergence, even if it is finite: no sine or class has such a loss.
 MOST_LOSS = 1e6
-# What is drawn by the estimator comes from seeds of its own, not from those of episodes.
+# The estimator draws from seeds of its own, not from those of the episodes.
 ESTIMATOR_SEEDS = 0x5EED
 
 
@@ -34,9 +34,9 @@ class Trainer:
     """The outer loop.
 
     An outer step draws a meta-batch of lifetimes, estimates the gradient of their query
-    loss and applies it; some estimators give several of a meta-batch, one after the other.
-    An estimate that is not finite, or of a loss beyond `MOST_LOSS`, is skipped, or with
-    `--non_finite=zero` applied with zero for the entries of its gradient that are not finite.
+    loss and applies it. Some estimators give several estimates per meta-batch, one after the other.
+    An estimate that is not finite, or has a loss above `MOST_LOSS`, is skipped. With
+    `--non_finite=zero` it is applied, with zero for the entries of its gradient that are not finite.
     Outer steps with such an estimate are counted in either case.
 
     Args:
@@ -47,20 +47,20 @@ class Trainer:
         engine: options of the machine.
         seed: of all episodes, and of what the estimator draws.
         schedule: the course of the rates; constant by default.
-        strategy: how the meta-batch is split over devices; one device by default. The
-            trainer has to be made in its scope, as the learner.
+        strategy: how the meta-batch is split over devices; one device by default. Trainer
+            and learner have to be made in its scope.
 
     Attributes:
         steps: outer steps of the whole run.
         optimizers: the outer optimizers.
         average: the running mean of the weights, None without `--average`.
         apply_seconds: time that the optimizers took in the last outer step.
-        seconds: time spent in outer steps over all sessions of the run, for the caller to count.
+        seconds: time spent in outer steps over all sessions of the run; the caller counts it.
 
     Raises:
-        InputError: if the meta-batch does not divide over the devices, a length of lifetimes
-            does not fit the task, a meta-batch is too large to be drawn, the optimizers have no use for the
-            weight decay, or no weights have rates that the schedule changes.
+        InputError: if the meta-batch cannot be divided evenly over the devices, a length of lifetimes
+            does not fit the task, a meta-batch is too large to be drawn, no optimizer has weight decay
+            although it is given, or no weights have rates that the schedule changes.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class Trainer:
     def variables(self) -> dict[str, tf.Variable]:
         """Everything a checkpoint holds, by name: `learner/PATH`, `outer/...`, `optimizer/...`, `estimator/...`.
 
-        `learner/PATH` is what is evaluated. With `--average` that is the mean; the weights
-        that training goes on from are `iterate/PATH`.
+        `learner/PATH` are the weights to evaluate. With `--average` these are the means, and the weights
+        from which training continues are `iterate/PATH`.
         """
         weights = {f"learner/{path}": weight.value for path, weight in self.learner.variables.items()}
         if self.average:
@@ -128,12 +128,15 @@ class Trainer:
 
     @property
     def skipped(self) -> int:
-        """Outer steps with an estimate that was not sound: skipped, unless `--non_finite=zero`."""
+        """Outer steps with an estimate that was not finite, or had too large a loss.
+
+        They were skipped, unless `--non_finite=zero`.
+        """
         return self._count("skipped")
 
     @property
     def lost_in_a_row(self) -> int:
-        """Outer steps up to now, without a break, that count for `--max_skipped`."""
+        """The latest outer steps in a row that count for `--max_skipped`."""
         return self._count("skipped_in_a_row")
 
     @property
@@ -143,7 +146,7 @@ class Trainer:
 
     @property
     def inner_steps(self) -> int:
-        """Inner steps done, of all lifetimes: what was spent, on whatever machine."""
+        """Inner steps done, of all lifetimes: a cost that does not depend on the machine."""
         return self.outer.meta_batch * self.lengths.inner_steps(self.step)
 
     @property
@@ -156,7 +159,7 @@ class Trainer:
         return self.lengths.ahead(step)
 
     def _updates_before(self, lifetimes: int) -> int:
-        """Returns the updates of the weights in the outer steps that begin before this many lifetimes are done."""
+        """Returns the updates of the weights in all outer steps that begin before so many lifetimes are done."""
         steps = math.ceil(lifetimes / self.outer.meta_batch)
         return sum(count * self.estimator.updates(self.lengths.tasks[n]) for count, n in self.lengths.before(steps))
 
@@ -165,7 +168,7 @@ class Trainer:
         return self.average.in_use() if self.average else contextlib.nullcontext()
 
     def end(self) -> None:
-        """Leaves the learner with the weights to evaluate; training cannot go on."""
+        """Gives the learner the weights to evaluate; after this, training cannot continue."""
         if self.average:
             self.average.use()
 
@@ -173,12 +176,12 @@ class Trainer:
         """Takes one outer step.
 
         Returns:
-            `loss`, `error` and, by group, `gradient_norm/GROUP`, means over the updates; and
-            `skipped`, 1 if one of the estimates was not sound.
+            `loss`, `error` and, by group, `gradient_norm/GROUP`, as means over the updates; and
+            `skipped`, 1 if one of the estimates was not finite or had too large a loss.
 
         Raises:
-            Diverged: after `--max_skipped` outer steps in a row in which an update was skipped,
-                or with `--non_finite=zero` a loss was not finite.
+            Diverged: after `--max_skipped` outer steps in a row in which an update was skipped
+                or, with `--non_finite=zero`, a loss was not finite.
         """
         self._check_lost()
         step, self.apply_seconds = self.step, 0.0
@@ -186,7 +189,7 @@ class Trainer:
         updates = [self._update(estimate, first) for _ in range(self.estimator.updates(self.lengths.task(step)))]
         metrics = {name: sum(update[name] for update in updates) / len(updates) for name in updates[0]}
         metrics["skipped"] = float(metrics["skipped"] > 0)
-        # What is not finite in the gradient alone is no divergence where training goes on with the rest of it.
+        # If training continues with the finite part of a gradient, only the loss can show divergence.
         lost = not _plausible(metrics["loss"]) if self.non_finite.applies else metrics["skipped"]
         self._counters["skipped"].assign_add(int(metrics["skipped"]))
         self._counters["skipped_in_a_row"].assign(self.lost_in_a_row + 1 if lost else 0)
@@ -195,7 +198,7 @@ class Trainer:
         return metrics
 
     def _check_lost(self) -> None:
-        """Raises Diverged after `--max_skipped` lost steps in a row, also where a checkpoint says so."""
+        """Raises Diverged after `--max_skipped` lost steps in a row, including those that a checkpoint counts."""
         if self.lost_in_a_row >= self.outer.max_skipped:
             raise Diverged(
                 f"{self.lost_in_a_row} {self.non_finite.lost} in a row were not finite, or of a loss above "
@@ -203,7 +206,7 @@ class Trainer:
             )
 
     def _update(self, estimate: Callable, first: tf.Tensor) -> dict[str, float]:
-        """Changes the weights by one estimate, unless it is to be skipped; returns its metrics.
+        """Applies one estimate to the weights, unless it has to be skipped; returns its metrics.
 
         Args:
             estimate: from `_estimate`.
@@ -222,8 +225,8 @@ class Trainer:
         return int(self._counters[name].numpy())
 
     def advice(self) -> str:
-        """Returns what to change where a run diverges, for messages."""
-        # The plasticity acts through sums over whole lifetimes, so its rate is the first suspect.
+        """Returns what to change if a run diverges, for messages."""
+        # The plasticity acts through sums over whole lifetimes, so its rate is the most likely cause.
         groups = sorted(self.optimizers.groups, key=lambda group: group != "plasticity")
         rates = ", then ".join(f"--{group}_rate={self.outer.rate(group):g}" for group in groups)
         clip = self.outer.clip_norm
@@ -232,7 +235,7 @@ class Trainer:
     def _estimate(self, step: int) -> Callable:
         """Returns the compiled estimate of the lifetimes at `step`.
 
-        Lifetimes of one length share it. It is freed when no later ones need it.
+        Lifetimes of the same length share it. It is freed when no later lifetimes need it.
         """
         task = self.lengths.task(step)
         needed = {task.steps, *(length for _, length in self.ahead(step))}
@@ -250,13 +253,13 @@ class Trainer:
             context = tf.distribute.get_replica_context()
             first = index + count * context.replica_id_in_sync_group
             seed = tf.random.fold_in(tf.stack([self.seed, first]), ESTIMATOR_SEEDS, alg="philox")
-            # Episodes are drawn outside XLA: the same ones however lifetimes run.
+            # Episodes are drawn outside XLA, so that they do not depend on how lifetimes are computed.
             found = estimate(task.sample(self.seed, first, count, "train"), seed)
             loss, error, gradients = context.all_reduce(tf.distribute.ReduceOp.MEAN, list(found))
             norms = {f"gradient_norm/{name}": norm for name, norm in self.optimizers.norms(gradients).items()}
             return {"loss": loss, "error": error, **norms}, gradients
 
-        # A partial function is another one every time; see `compiled_estimate`.
+        # A partial function is a new one every time; see `compiled_estimate`.
         return freed_with_its_graphs(functools.partial(self._on_replicas, on_replica))
 
     def _on_replicas(self, on_replica: Callable, index: tf.Tensor):
@@ -265,7 +268,7 @@ class Trainer:
         return {name: self._local(value) for name, value in metrics.items()}, gradients
 
     def _local(self, value):
-        """Returns one replica's copy of a value that all share."""
+        """Returns one replica's copy of a value that is the same on all."""
         return self.strategy.experimental_local_results(value)[0]
 
     def _apply_on_replicas(self, gradients) -> None:

@@ -1,8 +1,8 @@
-"""Checkpoints by name: they survive truncation and refuse another architecture.
+"""Checkpoints by name: damaged files are skipped, other architectures are refused.
 
-A checkpoint is one file, `ckpt-STEP.npz`, with an array per variable under the
-variable's name; `numpy.load` reads it. The network's weights have names that start with
-`learner/`. A file that has no others can be evaluated and exported, but not trained on.
+A checkpoint is one file, `ckpt-STEP.npz`, with an array for each variable under the
+variable's name; `numpy.load` reads it. The names of the network's weights start with
+`learner/`. A file with only these can be evaluated and exported, but not trained further.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ from flp_tf.learners.base import Learner
 # What the names of a learner's variables start with.
 LEARNER = "learner/"
 NAME = re.compile(r"ckpt-([0-9]{1,18})\.npz")
-# Of flp_tf 0.1.
+# Name of a checkpoint of flp_tf 0.1.
 OLD_NAME = re.compile(r"ckpt-[0-9]+\.index")
-# How many weights a message about another architecture names.
+# Most weights that a message about another architecture names.
 MOST_NAMED = 3
-# Of a damaged file: from the archive's directory, its entries and the headers of arrays.
+# Errors from a damaged file: from the archive's directory, its entries and the headers of arrays.
 DAMAGE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -60,9 +60,9 @@ class Checkpoints:
 
     Args:
         directory: folder of the checkpoints.
-        variables: everything to keep, by name. If all of them are a learner's, a file may
-            hold variables of the outer loop besides, which are not read.
-        keep: how many checkpoints to keep.
+        variables: everything to keep, by name. If all of them are a learner's, a file may also
+            have variables of the outer loop, which are not read.
+        keep: number of checkpoints to keep.
         flag: the flag that names the run, for messages.
     """
 
@@ -71,7 +71,7 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The outer steps that there are checkpoints of, newest first."""
+        """The outer steps of the existing checkpoints, newest first."""
         names = (NAME.fullmatch(path.name) for path in _content(self.directory) if path.is_file())
         return sorted((int(name[1]) for name in names if name), reverse=True)
 
@@ -79,7 +79,7 @@ class Checkpoints:
         """Writes a checkpoint named after the outer step, and drops the oldest.
 
         Raises:
-            InputError: if the file cannot be written; older checkpoints are then as they were.
+            InputError: if the file cannot be written; older checkpoints are then unchanged.
         """
         with whole(self._path(step)) as file, zipfile.ZipFile(file, "w") as archive:
             for name, variable in self.variables.items():
@@ -90,14 +90,14 @@ class Checkpoints:
             self._path(old).unlink(missing_ok=True)
 
     def restore(self) -> int | None:
-        """Restores the newest checkpoint that can be read, saying which were skipped.
+        """Restores the newest checkpoint that can be read, and prints which ones were skipped.
 
         Returns:
             The outer step of the checkpoint, None if there is none.
 
         Raises:
             InputError: if a checkpoint is of another architecture or of flp_tf 0.1, if it
-                has not all that is needed, or if none is good.
+                lacks variables, or if all are damaged.
         """
         if found := self.newest(damaged=self._report):
             self._check(found.step, found.content)
@@ -142,7 +142,7 @@ class Checkpoints:
         """Returns all arrays of a checkpoint, or None if it is damaged."""
         try:
             with zipfile.ZipFile(self._path(step)) as archive:
-                # Each is read to its end before it is decoded: only then is its checksum compared.
+                # Each entry is read to its end before it is decoded, because only then is its checksum compared.
                 content = {entry.filename: archive.read(entry) for entry in archive.infolist()}
                 if archive.comment != _seal(archive):
                     return None
@@ -181,16 +181,16 @@ class Checkpoints:
 
 
 def _seal(archive: zipfile.ZipFile) -> bytes:
-    """Returns a checksum of an archive's directory, which the format has none of, to be kept as its comment."""
+    """Returns a checksum of an archive's directory, to be kept as its comment; the format has no such checksum."""
     entries = sorted((entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist())
     return hashlib.sha256(repr(entries).encode()).hexdigest().encode()
 
 
 def _as(value: np.ndarray, dtype: type) -> np.ndarray:
-    """Returns an array in a variable's type; types that NumPy does not have, such as bfloat16, are stored as bytes."""
+    """Returns an array in a variable's type; types that NumPy lacks, such as bfloat16, are stored as bytes."""
     return value.view(dtype) if value.dtype.kind == "V" else value.astype(dtype)
 
 
 def _content(directory: Path) -> list[Path]:
-    """Returns what a folder contains; nothing, if there is no folder."""
+    """Returns the content of a folder; an empty list if there is no folder."""
     return list(directory.iterdir()) if directory.is_dir() else []

@@ -1,4 +1,4 @@
-"""The configuration of a run: chosen components, and the options of these alone."""
+"""The configuration of a run: the chosen components, and only their options."""
 
 import dataclasses
 import functools
@@ -34,7 +34,7 @@ from flp_tf.tasks import Signature, Task
 def configure(**given: Any) -> "Config":
     """Returns the configuration of a run.
 
-    A value that is not given is that of the recipe for the task, else the default of the
+    If a value is not given, it is that of the recipe for the task, or else the default of the
     component.
 
     Example:
@@ -45,7 +45,7 @@ def configure(**given: Any) -> "Config":
 
     Raises:
         InputError: for an unknown name, a value that is not legal, or an option that does
-            not go with the chosen components. The message names the flag, and is one line.
+            not apply to the chosen components. The message is one line and names the flag.
     """
     return resolve(given)
 
@@ -54,8 +54,8 @@ def resolve(values: Mapping[str, Any], optional: Iterable[str] = ()) -> "Config"
     """Returns a configuration; see `configure`.
 
     Args:
-        values: what is given, by flag.
-        optional: flags that are left out, not refused, if no chosen component has them.
+        values: the given values, by flag.
+        optional: flags that are ignored instead of refused if no chosen component has them.
 
     Raises:
         InputError: see `configure`.
@@ -87,7 +87,7 @@ def resolve(values: Mapping[str, Any], optional: Iterable[str] = ()) -> "Config"
 
 
 def _check(section: str, options: Any, choices: Mapping[str, str]) -> None:
-    """Checks the options of a section; what another component of its slot would allow is said to be this one's."""
+    """Checks the options of a section; if other components of the slot have other bounds, the error names this one."""
     try:
         check(options, prefix(section))
     except InputError as error:
@@ -122,7 +122,7 @@ def _check_length(outer: OuterOptions) -> None:
 
 
 def _plain(value: Any, wanted: Any) -> Any:
-    """Returns a value in the form in which it is compared and stored, where it has another."""
+    """Returns a value in the form in which it is compared and stored."""
     if isinstance(value, np.generic):
         value = value.item()
     if typing.get_origin(wanted) is tuple and isinstance(value, (list, tuple)):
@@ -139,8 +139,8 @@ class Config:
     """Everything that a run depends on; made by `configure` or `from_dict`.
 
     Every option of the chosen components is an attribute with the name of its flag:
-    `config.lifetime`, `config.feedback_strength`. So is every choice, as a name:
-    `config.task == "sine"`. Options of components that are not chosen do not exist.
+    `config.lifetime`, `config.feedback_strength`. Every chosen component is an attribute, too, as a
+    name: `config.task == "sine"`. Options of components that are not chosen do not exist.
     """
 
     _names: tuple[tuple[str, str], ...]
@@ -183,7 +183,7 @@ class Config:
         """Returns the task.
 
         Raises:
-            InputError: if options do not fit each other, or data are missing.
+            InputError: if options contradict each other, or data are missing.
             ContractError: if the task lacks an attribute of the contract.
         """
         task = self.choice("task")()
@@ -191,7 +191,7 @@ class Config:
         return task
 
     def task_signature(self) -> Signature | Task:
-        """Returns what a learner is made of: no data are read for it, where the task knows it without.
+        """Returns what a learner needs to know of its task; no data are read if the task can do without them.
 
         Raises:
             InputError: see `make_task`.
@@ -206,8 +206,8 @@ class Config:
     def replace(self, **changes: Any) -> "Config":
         """Returns a configuration with other values.
 
-        What was given to `configure` (of a `config.json` all) stays, except options of
-        components that are not chosen any more; the rest follows from the recipe and the
+        Values that were given to `configure` (for a `config.json`, all values) stay, except options of
+        components that are no longer chosen. All others follow from the recipe and the
         defaults of the new components.
 
         Raises:
@@ -217,14 +217,14 @@ class Config:
         return resolve(kept | changes, kept.keys() - changes.keys())
 
     def differences(self, other: "Config", exactly: bool = False) -> list[str]:
-        """Returns `--flag=mine (the run has theirs)` for all that makes another run.
+        """Returns `--flag=mine (the run has theirs)` for every difference that makes it another run.
 
-        The recipe is none of these, because its values are compared one by one. Of
-        different components the names are compared, and the options that both have.
+        The recipe is not compared, because its values are compared one by one. For
+        different components, their names and the options that both have are compared.
 
         Args:
-            other: of the other run.
-            exactly: whether an extensible option may not be larger than the other's.
+            other: configuration of the other run.
+            exactly: whether an extensible option counts as a difference if it is larger than the other's.
         """
         mine, theirs = self._values, other._values
         free = {RECIPES.flag, *self.flags_with("incidental")}
@@ -247,20 +247,20 @@ class Config:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns choices and options by flag, as they stand in `config.json`."""
+        """Returns choices and options by flag, in the form that `config.json` has."""
         return {flag: list(value) if isinstance(value, tuple) else value for flag, value in self._values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
         """Returns the configuration of a `config.json`.
 
-        Files of flp_tf 0.1, which held the options of all components, are converted, and
-        rates of weights that no component has, which had no effect, are left out.
+        Files of flp_tf 0.1, which have the options of all components, are converted. Rates of
+        weights that no component has are left out; they had no effect.
 
         Raises:
             InputError: if a field is unknown or of the wrong type, task or method is
-                missing, or the file is of a newer flp_tf. Other missing fields are those of
-                `configure`.
+                missing, or the file is of a newer flp_tf. Other missing fields have the values
+                of `configure`.
         """
         values = legacy.converted(values)
         try:

@@ -1,12 +1,12 @@
-"""The run directory: the interface between a run and all that comes after it.
+"""The run directory: everything that comes after a run reads it from here.
 
 config.json       everything needed to repeat the run
 checkpoints/      weights, optimizers and counters, see `checkpoints`
 export/           the SavedModel
 result.json       the meta-test of the finished run; written last
-evaluation.json   that of `--mode=evaluate`
+evaluation.json   the meta-test of `--mode=evaluate`
 events.out.*      TensorBoard
-.lock             while a process trains here, or writes a result
+.lock             there while a process trains here, or writes a result
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class RunDirectory:
         flag: the flag that names it, for messages.
 
     Raises:
-        InputError: if the path cannot be one of a folder here.
+        InputError: if the path cannot be that of a local folder.
     """
 
     def __init__(self, path: str | os.PathLike[str], flag: str = "logdir"):
@@ -58,9 +58,9 @@ class RunDirectory:
     def claimed(self, config: Config) -> Iterator[None]:
         """A context in which the folder holds this run, and no other process trains in it.
 
-        Makes the folder, if there is none. A folder of the same run is taken over, to
-        continue. So is one of another run that has no checkpoint yet. Nothing in it is
-        changed before `record`.
+        Makes the folder if there is none. A folder of the same run is taken over, to
+        continue it. A folder of another run is taken over if it has no checkpoint yet. Nothing in
+        it is changed before `record`.
 
         Args:
             config: the run's configuration.
@@ -79,7 +79,7 @@ class RunDirectory:
     def results(self, names: Sequence[str], config: Config, home: Path | None) -> Iterator[None]:
         """A context in which the folder has room for results of a run, and no other process writes them.
 
-        Makes the folder, if there is none; at an error it is not left empty.
+        Makes the folder if there is none; after an error, no empty folder is left.
 
         Args:
             names: of the files, and of the folders of SavedModels, that are going to be written.
@@ -88,7 +88,7 @@ class RunDirectory:
 
         Raises:
             InputError: if the folder cannot be written, is in use, is that of another run or of
-                a SavedModel, or holds something else under one of the names.
+                a SavedModel, or contains something else under one of the names.
         """
         self._check_no_export()
         with unmade(self.path):
@@ -96,7 +96,7 @@ class RunDirectory:
             of_run = self._is_ours()
             if of_run:
                 self.check_same_run(config)
-            # Other results may be written to a folder at the same time, unless a process trains there.
+            # Other results may be written to the folder at the same time, unless a process trains there.
             with locks.locked(self.path, locks.LOCK if of_run else f".{names[0]}{locks.LOCK}"):
                 at_home = home is not None and self.path.resolve() == home.resolve()
                 for name in names:
@@ -105,22 +105,22 @@ class RunDirectory:
                 yield
 
     def extended(self, config: Config) -> bool:
-        """Returns whether a run that goes on is to be longer than its `config.json` says.
+        """Returns whether a continued run is to be longer than its `config.json` says.
 
         Args:
-            config: of the run that claimed the folder: what differs is an extensible option that has grown.
+            config: of the run that claimed the folder; the only possible difference is a larger extensible option.
         """
         return bool(Config.from_dict(self.read("config.json")).differences(config))
 
     def check_data(self, config: Config, fingerprint: str) -> None:
-        """Checks that a run goes on with the data that it was started with, wherever they are.
+        """Checks that a run continues with the data that it was started with, wherever they are stored.
 
         Args:
             config: of the run.
             fingerprint: of the task.
 
         Raises:
-            InputError: if they are others. Versions that wrote no fingerprint may have had any.
+            InputError: if the data differ. Runs of versions that wrote no fingerprint are not checked.
         """
         if self.read("config.json").get("versions", {}).get("data", fingerprint) == fingerprint:
             return
@@ -137,9 +137,9 @@ class RunDirectory:
 
         Args:
             config: of the run that claimed the folder.
-            restored: whether it goes on from a checkpoint. Then the versions stay that it
-                was started with, incidental options become those of now, and the result of
-                fewer lifetimes goes.
+            restored: whether it continues from a checkpoint. If so, the versions that it was
+                started with stay, incidental options get their present values, and a result of
+                fewer lifetimes is removed.
             fingerprint: of the task, see `check_data`.
         """
         before = self.read("config.json") if restored else {}
@@ -153,7 +153,7 @@ class RunDirectory:
     def _check(self, config: Config) -> None:
         trained = checkpoints.any_in(self.checkpoints)
         if not self.config_file.exists():
-            # Events are of a run whose config.json is gone: it is written before them.
+            # Events without a config.json are of a run that lost it: it is written before them.
             if trained or self.result_file.exists() or any(self.path.glob(f"*{SUFFIX}")):
                 raise InputError(f"--{self.flag}={self.path} holds a run without a config.json; name an empty folder")
         elif trained or (rest := [path for path in (self.result_file, self.export) if path.exists()]):
@@ -169,7 +169,7 @@ class RunDirectory:
         self._check_room(config)
 
     def _check_room(self, config: Config) -> None:
-        """Raises InputError if something stands where the run is going to write, before hours are spent."""
+        """Raises InputError if something is in the way of the run's files, before hours of training are spent."""
         check_no_link(self.checkpoints, self.path, self.flag)
         expected = {self.checkpoints: Path.is_dir, self.config_file: Path.is_file, self.result_file: Path.is_file}
         for path, is_right in expected.items():
@@ -179,7 +179,7 @@ class RunDirectory:
         labels.check(self.export, [config], self.flag, at_home, exactly=not at_home)
 
     def _check_no_export(self) -> None:
-        """Raises InputError in a SavedModel's folder: it is replaced as a whole, but not with other files in it."""
+        """Raises InputError in a SavedModel's folder: it is replaced as a whole, so it may have no other files."""
         path = self.path.resolve()
         for folder in (path, *path.parents):
             of_run = folder.name == self.export.name and RunDirectory(folder.parent)._is_ours()
@@ -194,7 +194,7 @@ class RunDirectory:
         return False
 
     def _compare_versions(self) -> None:
-        """Says so, if the run was started with other versions than it goes on with."""
+        """Prints a message if the run was started with other versions than it continues with."""
         before, now = self.read("config.json").get("versions", {}), versions()
         changed = [f"{name} {before.get(name)}, now {now[name]}" for name in now if now[name] != before.get(name)]
         if changed:
@@ -211,10 +211,10 @@ class RunDirectory:
         """Makes the folder if it is missing, and checks that files can be made in it.
 
         Args:
-            flag: the flag that names the folder, if it is another than the constructor was told.
+            flag: the flag that names the folder, if it is not the constructor's.
 
         Raises:
-            InputError: if they cannot.
+            InputError: if the folder or files in it cannot be made.
         """
         check_writable(self.path, flag or self.flag)
 
@@ -240,7 +240,7 @@ class RunDirectory:
         """Returns a JSON file of the folder.
 
         Raises:
-            InputError: if it cannot be read, or is not an object of JSON.
+            InputError: if it cannot be read, or is not a JSON object.
         """
         try:
             content = json.loads(read_bytes(self.path / name), parse_constant=_refuse_constant)
@@ -251,7 +251,7 @@ class RunDirectory:
         return content
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Writes a JSON file whole or not at all; numbers that are not finite become null.
+        """Writes a JSON file completely or not at all; numbers that are not finite become null.
 
         Raises:
             InputError: if it cannot be written.
@@ -281,7 +281,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """Returns what computes here, such as "2 x Intel(R) Xeon(R) Processor" or "1 x NVIDIA H100"."""
+    """Returns the processors of this machine, such as "2 x Intel(R) Xeon(R) Processor" or "1 x NVIDIA H100"."""
     if gpus := tf.config.list_physical_devices("GPU"):
         return f"{len(gpus)} x {tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'GPU')}"
     return f"{os.cpu_count()} x {_cpu_name()}"

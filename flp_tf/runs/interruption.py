@@ -1,9 +1,9 @@
-"""Signals that ask to leave: finish the step, save, then leave."""
+"""Signals that ask a process to end: it finishes the step, saves, and then ends."""
 
 import signal
 import threading
 
-# Ctrl-C, `kill`, a closed terminal, and what batch systems send before the time is up.
+# From Ctrl-C, `kill`, a closed terminal, and batch systems before the time limit.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 
 
@@ -21,7 +21,7 @@ class Interrupted(Exception):
 
 
 class Stopped(Exception):
-    """The caller of `meta_train` ended it after an evaluation; a checkpoint was saved.
+    """The caller of `meta_train` ended meta-training after an evaluation; a checkpoint was saved.
 
     Attributes:
         episodes: lifetimes done.
@@ -33,10 +33,10 @@ class Stopped(Exception):
 
 
 class Interruption:
-    """A context in which the first of `SIGNALS` only raises a flag.
+    """A context in which the first of `SIGNALS` is only recorded.
 
-    A second signal is handled as usual, for whoever cannot wait. Outside of the main
-    thread, where Python refuses to handle signals, they are left alone, and so is a
+    A second signal is handled as usual, for users who cannot wait. Outside of the main
+    thread, where Python cannot handle signals, they are not handled here. The same holds for a
     SIGHUP that the process ignores (`nohup`).
 
     Attributes:
@@ -48,7 +48,7 @@ class Interruption:
         self._before = {}
         if threading.current_thread() is threading.main_thread():
             before = {number: signal.getsignal(number) for number in SIGNALS}
-            # None: a handler that is not Python's, and could not be put back.
+            # None is a handler that is not Python's, and could not be restored.
             self._before = {
                 number: handler
                 for number, handler in before.items()

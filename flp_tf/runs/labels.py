@@ -1,9 +1,9 @@
-"""Which run a result is of: nothing is replaced but results of the same run.
+"""Labels of results, which say of which run they are: only results of the same run are replaced.
 
-A result of `--mode=evaluate` or `export` holds its run's configuration: a JSON file as the
-field `run`, a SavedModel and a LiteRT file in a file `flp_tf.json` that they carry. The
-picture of an analysis holds those of all its runs, in a text.
-Results of flp_tf before December 2026 hold none.
+A result of `--mode=evaluate` or `export` contains its run's configuration: a JSON file in the
+field `run`, a SavedModel and a LiteRT file in a file `flp_tf.json` inside them. The
+picture of an analysis contains the configurations of all its runs, in a text.
+Results of flp_tf before December 2026 contain none.
 """
 
 import json
@@ -21,13 +21,13 @@ from flp_tf.files import read_bytes
 from flp_tf.runs.config import Config
 
 EVALUATION, REPORT = "evaluation.json", "litert.json"
-# By which JSON files of older versions are known.
+# Fields by which JSON files of older versions are recognized.
 FIELDS = {EVALUATION: "meta_test", REPORT: "milliseconds_per_step"}
-# What the fifth byte of a LiteRT file and the next are.
+# The bytes of a LiteRT file from the fifth on.
 IDENTIFIER = b"TFL3"
-# Text of the PNG of an analysis with the labels of its runs.
+# Name of the text in an analysis' PNG that has the labels of its runs.
 PICTURE = "flp_tf"
-# What reading a file raises that is no result.
+# Errors from reading a file that is not a result.
 UNREADABLE = (
     *(OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, SyntaxError),
     zipfile.BadZipFile,
@@ -35,21 +35,22 @@ UNREADABLE = (
 
 
 def label(config: Config) -> dict[str, Any]:
-    """Returns what says which run a result is of: all options that make another run, by flag."""
+    """Returns the label of a result: all options that determine which run it is, by flag."""
     free = config.flags_with("incidental")
     return {flag: value for flag, value in config.to_dict().items() if flag not in free}
 
 
 def check(path: Path, configs: Sequence[Config], flag: str, at_home: bool, exactly: bool) -> None:
-    """Checks that a result of runs may be written, and replaces none but an earlier one of the same runs, or of some.
+    """Checks that a result of runs may be written: it may only replace an earlier one of some or all of these runs.
 
     Args:
         path: of the file, or of the folder of a SavedModel.
         configs: of the runs.
         flag: the flag that names the folder, for messages.
-        at_home: whether it is where a run itself has its results. There those of older
-            versions, which do not say what they are of, are the run's.
-        exactly: whether one of fewer lifetimes is of another run. In the run's own folder it is of its past.
+        at_home: whether it is where a run itself has its results. Results of older versions
+            have no label; in this place they count as the run's.
+        exactly: whether a result of fewer lifetimes counts as that of another run. In the run's own folder it is
+            an earlier result of the run.
 
     Raises:
         InputError: if something else is there.
@@ -73,7 +74,7 @@ def check(path: Path, configs: Sequence[Config], flag: str, at_home: bool, exact
 
 
 def _labels_of(path: Path) -> list[Any]:
-    """Returns the labels of a result, of none if it has none; raises an error of many kinds if it is no such result."""
+    """Returns the labels of a result, which may be none; raises errors of many kinds if it is no such result."""
     if path.is_symlink():
         raise ValueError
     if path.name in FIELDS:

@@ -14,21 +14,21 @@ from flp_tf.runs.recipes import RECIPES
 from flp_tf.runs.sections import choose, flags_of, known
 
 VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})(?![0-9])")
-# What flp_tf 0.1 did without an option for it.
+# What flp_tf 0.1 did without having an option for it.
 IMPLIED = {RECIPES.flag: "paper", "initial": "fixed", "estimator": "backprop"}
 
 
 def converted(content: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields of a `config.json` that this version reads, without its `versions`.
 
-    flp_tf 0.1 stored the options of all components, null where a task had none. Those of
+    flp_tf 0.1 stored the options of all components, with null where a task had none. Options of
     components that the file does not choose are left out here, because they had no effect.
 
     Args:
         content: of the file.
 
     Raises:
-        InputError: if it is no configuration, or a newer flp_tf wrote it.
+        InputError: if it is not a configuration, or a newer flp_tf wrote it.
     """
     if not isinstance(content, Mapping):
         raise InputError("it does not hold the fields of a configuration")
@@ -45,7 +45,7 @@ def converted(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _version(text: str) -> tuple[int, int]:
-    """Returns the part of a version on which the fields depend."""
+    """Returns the part of a version number on which the fields depend."""
     match = VERSION.match(text)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
@@ -60,10 +60,10 @@ def _from_0_1(values: Mapping[str, Any]) -> dict[str, Any]:
 def without_idle_rates(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns fields without rates and optimizers of groups of weights that no chosen component has.
 
-    They were stored before November 2026, and had no effect.
+    Files from before November 2026 have such fields; they had no effect.
 
     Raises:
-        InputError: if there is no such component.
+        InputError: if the fields name an unknown component.
     """
     rates = {field.name for field in dataclasses.fields(with_groups(NoOptions, GROUPS))}
     idle = rates.difference(flags_of(choose(values)))

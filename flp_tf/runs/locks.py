@@ -1,4 +1,4 @@
-"""What processes leave in a run's folder while they write, and a lock that never outlives its process."""
+"""Partial files that killed processes leave in a run's folder, and a lock that ends with its process."""
 
 import contextlib
 import json
@@ -21,10 +21,10 @@ LOCK = ".lock"
 
 
 def remove_partial(folder: Path, names: Collection[str] | None = None) -> None:
-    """Removes what killed processes left of the files and folders that they were writing.
+    """Removes partial files and folders that killed processes left behind.
 
     Args:
-        folder: whose lock is held; it need not exist.
+        folder: the folder, whose lock is held; it need not exist.
         names: of the files and folders; all by default.
     """
     for path in folder.glob(".*.partial"):
@@ -39,14 +39,14 @@ def remove_partial(folder: Path, names: Collection[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
-    """A context in which this process alone holds a folder, or something in it.
+    """A context in which only this process holds a folder, or a part of it.
 
-    The lock is one of the operating system's on the file `.lock`. It is released when the
-    process ends, however it ends. On file systems without locks there is none.
+    The lock is one of the operating system, on the file `.lock`. It is released when the
+    process ends, however it ends. On file systems without locks nothing is locked.
 
     Args:
         folder: an existing folder.
-        name: of the lock's file; another one locks a part of the folder.
+        name: of the lock's file; a different name locks a part of the folder.
 
     Raises:
         InputError: naming the process that holds the folder.
@@ -56,7 +56,7 @@ def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            # No process waits for this file: see `_acquire`.
+            # No process waits for this file; see `_acquire`.
             if _is_at(folder / name, descriptor):
                 (folder / name).unlink(missing_ok=True)
             os.close(descriptor)
@@ -82,7 +82,7 @@ def _acquire(path: Path) -> int | None:
             return None
         opened = os.fstat(descriptor)
         is_ours = stat.S_ISREG(opened.st_mode) and opened.st_nlink < 2 and (not opened.st_size or _holder(descriptor))
-        # Whoever held the lock until now removed the file: then another one has its name.
+        # The previous holder of the lock may have removed the file: then another file has its name.
         is_there = _is_at(path, descriptor)
         if is_ours and is_there:
             os.truncate(descriptor, 0)
@@ -94,7 +94,7 @@ def _acquire(path: Path) -> int | None:
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Returns whether an open file has a path; another one may have it by now, or none."""
+    """Returns whether an open file still is at a path; by now, another file or none may be there."""
     with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
     return False

@@ -1,4 +1,4 @@
-"""What a run prints while it trains: what it is and how long it takes, evaluations, and a bar."""
+"""What a run prints while it trains: its description, the expected time, evaluations, and a progress bar."""
 
 import collections
 import statistics
@@ -12,20 +12,20 @@ from flp_tf.registry import text
 from flp_tf.runs import results
 from flp_tf.runs.config import Config, resolve
 
-# Outer steps that are measured before the first line says how long the run takes.
+# Number of outer steps that are measured before the first line says how long the run takes.
 MEASURED = 3
-# Of the latest outer steps of one length, how many the time that is left is estimated from.
+# Number of the latest outer steps of one length from which the remaining time is estimated.
 LATEST = 50
-# The first line says these in words.
+# Options that the first line gives in words.
 IN_WORDS = ("task", "method", "num_plastic_layers", "continual", "recipe", "episodes", "curriculum", "seed")
 
 
 class Pace:
     """Predicts how long the rest of meta-training takes, from the outer steps that were taken.
 
-    An outer step on lifetimes of `T` inner steps takes the median of those that were
-    measured. Where none was, it is predicted from those of the last length `T'`, of which
-    the optimizers' part `a` does not depend on the lifetime:
+    The time of an outer step on lifetimes of `T` inner steps is the median of the measured
+    times. If none was measured, it is predicted from those of the last length `T'`. Their part `a`,
+    the time of the optimizers, does not depend on the lifetime:
 
         seconds(T) = a + (seconds(T') - a) * T / T'
 
@@ -43,11 +43,11 @@ class Pace:
 
     @property
     def measured(self) -> int:
-        """Outer steps that the prediction is from."""
+        """The number of outer steps on which the prediction is based."""
         return len(self._apply)
 
     def record(self, step: int, seconds: float) -> None:
-        """Takes the time of outer step `step`."""
+        """Records the time of outer step `step`."""
         length = self.trainer.lengths.task(step).steps
         if length not in self._seconds:
             self._seconds[length] = collections.deque(maxlen=LATEST)
@@ -73,7 +73,7 @@ class Pace:
 class Display:
     """A context that prints the progress of a run: one line, then a bar, with evaluations above it.
 
-    The line is completed by an estimate of the time after a few outer steps; see `Pace`.
+    After a few outer steps, an estimate of the time completes the line; see `Pace`.
     The bar counts inner steps, because later lifetimes can be longer.
 
     Args:
@@ -100,9 +100,9 @@ class Display:
             self._bar.close()
 
     def step(self, metrics: Mapping[str, float], seconds: float) -> None:
-        """Takes an outer step that was just done: moves the bar on."""
+        """Records an outer step that was just taken, and advances the bar."""
         self.pace.record(self.trainer.step - 1, seconds)
-        if not metrics["skipped"]:  # A skipped loss would hide the others.
+        if not metrics["skipped"]:  # The loss of a skipped step would spoil the mean.
             before = metrics["loss"] if self.loss is None else self.loss
             self.loss = 0.95 * before + 0.05 * metrics["loss"]
         if self._bar is None and self.pace.measured >= MEASURED:
@@ -127,7 +127,7 @@ class Display:
 
 
 class _Bar(tqdm):
-    """A bar of inner steps that shows lifetimes, and the time that is left by `Pace`."""
+    """A bar of inner steps that shows lifetimes, and the remaining time as predicted by `Pace`."""
 
     def __init__(self, display: Display):
         self._shown = display
@@ -142,7 +142,7 @@ class _Bar(tqdm):
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What `bar_format` can name."""
+        """The names that `bar_format` can use."""
         trainer, display = self._shown.trainer, self._shown
         left = display.pace.left(trainer.step)
         return super().format_dict | {
@@ -153,9 +153,9 @@ class _Bar(tqdm):
 
 
 def description(trainer: Trainer, config: Config) -> str:
-    """Returns what a run is, such as `flp(2) on sine, continual: recipe paper, 20,000 lifetimes of 400 steps`.
+    """Returns a description of a run: `flp(2) on sine, continual: recipe paper, 20,000 lifetimes of 400 steps`.
 
-    Flags with another value than the recipe's stand behind it.
+    Flags whose values differ from the recipe's follow at the end.
     """
     of_recipe = resolve({name: getattr(config, name) for name in ("recipe", "task", "method")})
     silent = {*IN_WORDS, *config.flags_with("incidental")}

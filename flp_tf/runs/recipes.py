@@ -1,9 +1,9 @@
-"""Values of a whole procedure, by the task they are for.
+"""Recipes: the values of a whole procedure, by task.
 
-A recipe is a mapping from a class of tasks to values of flags. A task takes those of all
+A recipe is a mapping from classes of tasks to values of flags. A task takes the values of all
 its classes, from `Task` down to its own, so that a subclass of `Sine` trains as `Sine`
-does until it says otherwise. A value stands between what the user gives and the default
-of the component; one that no chosen component has is not used.
+does, unless it has values of its own. A recipe's value replaces the default of the component, and is
+replaced by what the user gives. Values that no chosen component has are not used.
 
 A new recipe is a mapping here and a line that registers it:
 
@@ -60,7 +60,7 @@ PAPER: Recipe = {
     MiniImagenet: {"network": "mini_imagenet_paper"},
 }
 
-# What reaches the paper's errors soonest (docs/outer_loop.md): short lifetimes at first, Muon
+# The fastest procedure to the paper's errors (docs/outer_loop.md): short lifetimes at first, Muon
 # for the slow weights, rates that fall to a hundredth, clipped meta-gradients, updates by feedback
 # alone at first, compact networks.
 FAST: Recipe = {
@@ -69,7 +69,7 @@ FAST: Recipe = {
         **{f"{group}_rate": 1e-3 for group in GROUPS},
         "schedule": "cosine",
         "clip_norm": 1.0,
-        # It is meta-learned; from 0.5, as published, errors end higher (docs/outer_loop.md).
+        # The initial value; it is meta-learned. From 0.5, as published, errors end higher (docs/outer_loop.md).
         "feedback_strength": 1.0,
     },
     Sine: {
@@ -125,7 +125,7 @@ def values(recipe: str, task: Any) -> dict[str, Any]:
 
     Args:
         recipe: name of the recipe.
-        task: the registered task. One that is a function, not a class, takes the values of `Task`.
+        task: the registered task. A task that is a function instead of a class takes the values of `Task`.
 
     Raises:
         InputError: if there is no such recipe.

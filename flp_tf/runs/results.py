@@ -1,4 +1,4 @@
-"""The final figures of a run: `result.json`, `evaluation.json`, and the table on the screen."""
+"""The final results of a run: `result.json`, `evaluation.json`, and the printed table."""
 
 import math
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from flp_tf.runs.config import Config
 from flp_tf.tasks import Task
 from flp_tf.tasks.checks import check_size
 
-# Of a run's configuration, what stands beside its figures if the run has it.
+# Parts of a run's configuration that are stored beside its results, if the run has them.
 FACTS = ("task", "continual", "method", "num_plastic_layers", "second_order", "seed", "eval_lifetime_scale")
-# Why there is null in place of a figure.
+# Why there is null in place of a number.
 NOT_FINITE = "the error on unseen data is not a finite number"
 
 
@@ -40,8 +40,8 @@ def meta_test(config: Config, evaluator: Evaluator) -> dict[str, Any]:
         evaluator: of the run's task, and of a learner with the weights to test.
 
     Returns:
-        `FACTS` and the statistics of the errors, as they stand in `result.json`. Where the
-        mean is not finite, `diverged` says so.
+        `FACTS` and the statistics of the errors, in the form that `result.json` has. If the
+        mean is not finite, the field `diverged` says so.
     """
     task = test_task(config, evaluator.task)
     if task is not evaluator.task:
@@ -53,7 +53,7 @@ def meta_test(config: Config, evaluator: Evaluator) -> dict[str, Any]:
 
 
 def title(config: Config) -> str:
-    """Returns which method a run is of, and on what: `flp(2) on sine, continual`."""
+    """Returns the method and task of a run: `flp(2) on sine, continual`."""
     order = {True: ", continual", False: ", i.i.d."}.get(getattr(config, "continual", None), "")
     return f"{config.method}({config.num_plastic_layers}) on {config.task}{order}"
 

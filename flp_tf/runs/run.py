@@ -1,4 +1,4 @@
-"""A run that is loaded: its configuration, task and learner."""
+"""A loaded run: its configuration, task and learner."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
 class Run(NamedTuple):
-    """A meta-trained network, and what it came from.
+    """A meta-trained network, and the run that it came from.
 
     Attributes:
         path: the run directory.
@@ -40,7 +40,7 @@ class Run(NamedTuple):
         return RunDirectory(self.path).read("result.json")
 
     def progress(self) -> dict[str, float]:
-        """Returns how far the run had come at its newest checkpoint: `episodes` and, where it was kept, `minutes`."""
+        """Returns the progress of the run at its newest checkpoint: `episodes` and, if recorded, `minutes`."""
         checkpoint = Checkpoints(self.path / "checkpoints", {}).newest()
         if checkpoint is None:
             return {"episodes": 0}
@@ -55,20 +55,19 @@ def pretrained_names() -> list[str]:
 
 
 def load(path: str | os.PathLike[str], **changes: Any) -> Run:
-    """Loads a finished or interrupted run, or a network that ships with the library.
+    """Loads a finished or interrupted run, or a pretrained network of the library.
 
     Example:
         >>> import flp_tf
         >>> run = flp_tf.load("sine_continual_flp2")
 
     Args:
-        path: a run directory, or a name of a network that ships (`flp_tf.pretrained.names()`).
+        path: a run directory, or the name of a pretrained network (`flp_tf.pretrained.names()`).
             A run directory of that name takes precedence.
-        **changes: options that are to be others than the run's, by flag, such as
-            `omniglot_archives="DIR"`.
+        **changes: new values for options of the run, by flag, such as `omniglot_archives="DIR"`.
 
     Raises:
-        InputError: if there is no run, no checkpoint, or none that fits.
+        InputError: if there is no run, no checkpoint, or no checkpoint that fits.
     """
     directory = find(path)
     return restore(directory.path, changed(directory.config(), changes))
@@ -77,12 +76,12 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Run:
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """Returns the configuration of a run with other options.
 
-    A `config.json` may come from elsewhere, and must not decide where files are written: a
-    `data_dir` of its own is used if the very images are there already, decoded.
+    A `config.json` may come from another machine or user, and must not decide where files are written. Its
+    `data_dir` is used only if it already has the same images, decoded.
 
     Args:
         config: of the run.
-        changes: options that are to be others, by flag.
+        changes: new values of options, by flag.
 
     Raises:
         InputError: see `Config.replace`.
@@ -106,19 +105,19 @@ def _is_cached(config: Config) -> bool:
     try:
         return hasattr(task, "is_cached") and task.is_cached(options)
     except InputError:
-        # They are needed for some modes alone.
+        # The data are needed only for some modes.
         return False
 
 
 def find(path: str | os.PathLike[str], flag: str = "logdir") -> RunDirectory:
-    """Returns the run directory, or that of a network that ships.
+    """Returns the run directory of a run, or of a pretrained network of the library.
 
     Args:
         path: see `load`.
         flag: the flag that names it, for messages.
 
     Raises:
-        InputError: if there is neither.
+        InputError: if there is no such directory or network.
     """
     directory = RunDirectory(path, flag)
     if not directory.config_file.exists() and os.fspath(path) in pretrained_names():
@@ -130,7 +129,7 @@ def find(path: str | os.PathLike[str], flag: str = "logdir") -> RunDirectory:
 
 
 def start_from(learner: Learner, path: str | os.PathLike[str]) -> None:
-    """Gives a learner the weights of a run, or of a network that ships.
+    """Gives a learner the weights of a run, or of a pretrained network of the library.
 
     Args:
         learner: of the same architecture.
@@ -145,7 +144,7 @@ def start_from(learner: Learner, path: str | os.PathLike[str]) -> None:
 
 
 def restore(path: Path, config: Config) -> Run:
-    """Returns the run in a folder with another configuration than the one that is saved there.
+    """Returns the run in a folder, with another configuration than the saved one.
 
     Args:
         path: the run directory.
@@ -159,12 +158,12 @@ def restore(path: Path, config: Config) -> Run:
 
 
 def restore_learner(path: Path, config: Config, task: Task | None = None) -> Learner:
-    """Returns the learner of a run; the data of its task are not needed for it.
+    """Returns the learner of a run, without reading the data of its task.
 
     Args:
         path: the run directory.
         config: the configuration.
-        task: its task, if there is one already.
+        task: its task, if it already exists.
 
     Raises:
         InputError: see `restore`.

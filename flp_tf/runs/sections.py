@@ -1,10 +1,10 @@
-"""Which options there are, and whose they are.
+"""The options, and the components that they belong to.
 
 A configuration consists of sections, each with an options dataclass. The sections of
 `ROOTS` and those that a chosen component `uses` are slots: a registry's flag chooses the
-component, and the component brings its options. Those of `FIXED` are the same in all runs,
-except for the rates of the outer loop: there is one for each group of weights that a chosen
-component has.
+component of the slot, and the component has options. The sections of `FIXED` are the same in all
+runs, except for the rates of the outer loop: there is one rate for each group of weights that a
+chosen component has.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ from flp_tf.registry import REGISTRIES, NoOptions, kind, option
 from flp_tf.runs.recipes import RECIPES
 from flp_tf.tasks import TASKS
 
-# The outputs of all of them are kept.
+# Most lifetimes of a test, because the outputs of all of them are kept.
 MOST_TESTED = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """Options of a run as such: its seed, and how it reports."""
+    """Options of the run itself: its seed, and how it reports."""
 
     seed: int = option(0, "Seed of the initial weights and of all episodes.", least=0, most=2**31 - 1)
     init_from: str = option("", "Run directory, or network that ships, whose weights are the initial ones.", path=True)
@@ -48,7 +48,7 @@ TITLES = {"outer": "the outer loop", "engine": "the engine", "run": "all runs"}
 
 
 class Place(NamedTuple):
-    """Where an option stands.
+    """The place of an option in the configuration.
 
     Attributes:
         section: flag of a registry, or a name of `FIXED`.
@@ -71,7 +71,7 @@ class Place(NamedTuple):
 
     @property
     def owner(self) -> str:
-        """What has the option, for messages: `--task=sine`, or "the outer loop"."""
+        """The owner of the option, for messages: `--task=sine`, or "the outer loop"."""
         return f"--{self.section}={self.component}" if self.component else TITLES[self.section]
 
 
@@ -87,7 +87,7 @@ def places() -> dict[str, list[Place]]:
     """Returns every option of every component, by flag.
 
     Raises:
-        InputError: if two options of one flag have different types, or a choice has the name of an option.
+        InputError: if two options with the same flag have different types, or a choice has the name of an option.
     """
     found: dict[str, list[Place]] = {}
     choosing = {*slots(), RECIPES.flag}
@@ -119,16 +119,17 @@ def _all_places() -> Iterator[Place]:
 
 
 def displaced(values: Mapping[str, Any]) -> set[str]:
-    """Returns the flags of options that a given option takes the place of; see `registry.option`."""
+    """Returns the flags of options that a given option replaces; see `registry.option`."""
     given = (place for of_flag in places().values() for place in of_flag if values.get(place.flag))
     return {place.field.metadata["excludes"] for place in given} - {""}
 
 
 def choose(values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the chosen component of every slot that is used.
+    """Returns the chosen component of every used slot.
 
     Args:
-        values: names of components by flag, beside anything else; others are the registry's default.
+        values: names of components by flag, and possibly other values. For a slot without a name, the registry's
+            default is chosen.
 
     Raises:
         InputError: if there is no such component.
@@ -151,7 +152,7 @@ def component(flag: str, name: Any) -> Any:
 
 
 def prefix(section: str) -> str:
-    """Returns what stands before the names of a section's options in their flags."""
+    """Returns the prefix of a section's options in their flags."""
     return "" if section in FIXED else REGISTRIES[section].prefix
 
 
@@ -167,7 +168,7 @@ def active(choices: Mapping[str, str]) -> dict[str, type]:
 
 
 def flags_of(choices: Mapping[str, str]) -> list[str]:
-    """Returns the flags of all choices, and of the options that go with them."""
+    """Returns the flags of all choices, and of the options of the chosen components."""
     return [
         *choices,
         *(prefix(section) + field.name for section, of in active(choices).items() for field in dataclasses.fields(of)),
@@ -175,7 +176,7 @@ def flags_of(choices: Mapping[str, str]) -> list[str]:
 
 
 def refuse(flag: str, choices: Mapping[str, str]) -> None:
-    """Raises InputError for a flag that no chosen component has, naming what it does not go with.
+    """Raises InputError for a flag that no chosen component has, and names the choices that exclude it.
 
     Args:
         flag: name of the flag.
@@ -202,6 +203,6 @@ def known() -> list[str]:
 
 
 def suggestion(name: str, legal: Sequence[str], dashes: str = "--") -> str:
-    """Returns "; did you mean ...?" with the names that are most like another, or nothing."""
+    """Returns "; did you mean ...?" with the legal names most similar to a name, or an empty string."""
     close = difflib.get_close_matches(name, legal, n=3)
     return f"; did you mean {' or '.join(dashes + other for other in close)}?" if close else ""

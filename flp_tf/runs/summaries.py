@@ -1,4 +1,4 @@
-"""What a run shows in TensorBoard."""
+"""The TensorBoard events of a run."""
 
 import os
 import sys
@@ -20,41 +20,41 @@ from flp_tf.runs.config import Config
 from flp_tf.runs.results import title
 from flp_tf.tasks import Task
 
-# What the names of a run's own event files end with.
+# Suffix of a run's own event files.
 SUFFIX = ".flp_tf"
-# Bytes that a file of records has around each of them.
+# Bytes around each record in a file of records.
 FRAME = 16
-# Of the scalar of the time spent in outer steps, and of the text that says why a run has no result.
+# Tags of the time spent in outer steps, and of the text that says why a run has no result.
 MINUTES, DIVERGED = "outer/minutes", "diverged"
 
 
 class Scalar(NamedTuple):
-    """What was logged of a scalar.
+    """The logged values of a scalar.
 
     Attributes:
-        lifetimes: of meta-training, increasing.
-        values: at each of them.
+        lifetimes: of meta-training, in increasing order.
+        values: the value at each of them.
     """
 
     lifetimes: tuple[int, ...]
     values: tuple[float, ...]
 
     def at(self, lifetimes: Sequence[int]) -> np.ndarray:
-        """Returns the values at some lifetimes, in between on straight lines."""
+        """Returns the values at some lifetimes, with linear interpolation."""
         return np.interp(lifetimes, self.lifetimes, self.values)
 
 
 class Summaries:
-    """Writes a run's TensorBoard events; the step of every event is lifetimes done.
+    """Writes a run's TensorBoard events; the step of every event is the number of lifetimes done.
 
     Points do not depend on where a run was interrupted: the sums behind the means are
-    `variables`, which checkpoints hold, and `open` removes events after the checkpoint.
+    `variables`, which checkpoints store, and `open` removes events after the checkpoint.
 
     Args:
         folder: the run's folder.
-        trainer: the outer loop that it watches.
+        trainer: the outer loop.
         config: the run's configuration.
-        enabled: whether to write at all (the chief does).
+        enabled: whether to write at all; only the chief does.
     """
 
     def __init__(self, folder: Path, trainer: Trainer, config: Config, enabled: bool = True):
@@ -62,7 +62,7 @@ class Summaries:
         self.writer = tf.summary.create_noop_writer()
         self.draws = _overrides_draw(trainer.task)
         self.seconds: list[float] = []
-        # Sum and number of the finite values of each mean since the last point.
+        # For each mean: the sum and the number of finite values since the last point.
         groups, clips = trainer.optimizers.groups, trainer.outer.clip_norm > 0
         names = ["query/loss", "query/error", *(f"gradient_norm_log10/{group}" for group in groups)]
         names += [f"clipped/{group}" for group in groups if clips]
@@ -70,7 +70,7 @@ class Summaries:
 
     @property
     def variables(self) -> dict[str, tf.Variable]:
-        """What checkpoints have to hold, by name."""
+        """The variables that checkpoints have to store, by name."""
         return {f"summaries/{name}": variable for name, variable in self._sums.items()}
 
     def open(self, restored: bool, longer: bool = False) -> None:
@@ -79,7 +79,7 @@ class Summaries:
         Args:
             restored: whether the run goes on from a checkpoint. If not, earlier events of
                 this folder are removed.
-            longer: whether it is to be longer than it was, so that its text is another.
+            longer: whether it is to be longer than before, so that its text changes.
         """
         if not self.enabled:
             return
@@ -95,12 +95,12 @@ class Summaries:
         self.flush()
 
     def _text(self, values: Mapping[str, bool | int | float | str]) -> None:
-        """Writes what the run is: its flags, as a table."""
+        """Writes the description of the run: its flags, as a table."""
         rows = [f"| `--{flag}` | {value} |" for flag, value in values.items()]
         tf.summary.text("run", "\n".join([f"**{title(self.config)}**", "", "| flag | value |", "| --- | --- |", *rows]))
 
     def _hyperparameters(self, values: Mapping[str, bool | int | float | str]) -> None:
-        """Writes the flags as hyperparameters, once, because TensorBoard reads the first; with errors as metrics."""
+        """Writes the flags as hyperparameters, with errors as metrics; only once, as TensorBoard reads the first."""
         metrics = [
             hparams.Metric("validation/error", display_name=f"error on unseen episodes ({self.trainer.task.unit})"),
             hparams.Metric("query/loss", display_name="query loss"),
@@ -109,10 +109,10 @@ class Summaries:
         hparams.hparams(values)
 
     def record(self, metrics: Mapping[str, float], seconds: float) -> None:
-        """Takes one outer step's metrics; writes their means every `--log_every` steps, and at the last.
+        """Records one outer step's metrics; writes their means every `--log_every` steps and after the last step.
 
-        Norms of meta-gradients differ by orders of magnitude, so the mean is that of their
-        logarithms, and beside it stands the share of steps in which they were clipped.
+        Norms of meta-gradients differ by orders of magnitude, so the mean is taken over their
+        logarithms. The share of steps in which they were clipped is written, too.
         """
         for name, value in self._seen(metrics).items():
             if np.isfinite(value):
@@ -122,7 +122,7 @@ class Summaries:
             self.point()
 
     def point(self) -> None:
-        """Writes the means since the last point, and the weights of now; to be called where training ends early."""
+        """Writes the means since the last point, and the present weights; to be called if training ends early."""
         with self.writer.as_default(step=self.trainer.episodes):
             for name, sums in self._sums.items():
                 total, count = sums.numpy()
@@ -130,7 +130,7 @@ class Summaries:
                 sums.assign([0.0, 0.0])
             tf.summary.scalar(f"outer/{self.trainer.non_finite.counter}", self.trainer.skipped)
             tf.summary.scalar(MINUTES, self.trainer.seconds / 60)
-            # The median leaves compilation out.
+            # The median excludes compilation.
             if self.seconds:
                 speed = self.config.meta_batch / float(np.median(self.seconds))
                 tf.summary.scalar("outer/episodes_per_second", speed)
@@ -143,7 +143,7 @@ class Summaries:
         clip_norm = self.trainer.outer.clip_norm
         for group in self.trainer.optimizers.groups:
             norm = metrics[f"gradient_norm/{group}"]
-            # A norm of 0 has no logarithm: it is no point.
+            # A norm of 0 has no logarithm, so it does not count.
             values[f"gradient_norm_log10/{group}"] = np.log10(norm) if norm > 0 else np.nan
             if clip_norm:
                 values[f"clipped/{group}"] = float(norm > clip_norm) if np.isfinite(norm) else np.nan
@@ -163,7 +163,7 @@ class Summaries:
                 tf.summary.scalar(tag, weight.value)
 
     def _of_parts(self) -> Iterator[tuple[str, keras.Variable]]:
-        """Yields tag and weight of all that feedback pathways, rules and initial distributions have."""
+        """Yields tag and value of all weights of feedback pathways, rules and initial distributions."""
         for group in ("feedback", "rule", "initial"):
             for path, weight in self.trainer.optimizers.groups.get(group, {}).items():
                 yield _tag(group, path), weight
@@ -182,23 +182,23 @@ class Summaries:
                 tf.summary.image("episode", picture)
 
     def flush(self) -> None:
-        """Writes out all events; to be called before a checkpoint is saved."""
+        """Flushes all events to the file; to be called before a checkpoint is saved."""
         self.writer.flush()
 
     def diverged(self, reason: str) -> None:
-        """Writes why the run has no result, as text, and all events."""
+        """Writes, as text, why the run has no result, and flushes all events."""
         with self.writer.as_default(step=self.trainer.episodes):
             tf.summary.text(DIVERGED, reason)
         self.flush()
 
     def _picture(self, evaluation: Evaluation) -> tf.Tensor | None:
-        """Returns the task's picture of the first episode, None if it has none or fails, which is said once."""
+        """Returns the task's picture of the first episode, None if it has none or fails; prints a failure once."""
         task, count = self.trainer.task, lifetimes_at_once(len(evaluation.errors))
         episode = task.compiled_sample(self.config.seed, 0, count, "validation").lifetime(0)
         try:
             figure = task.draw(episode, evaluation.outputs_before[:1], evaluation.outputs[:1])
             return None if figure is None else to_image(figure)
-        except Exception as error:  # What a task draws is no reason to end a training.
+        except Exception as error:  # A failed picture must not end the training.
             self.draws = False
             print(
                 f"flp_tf: --task={self.config.task} cannot draw its episodes ({type(error).__name__}: {error}); "
@@ -223,7 +223,7 @@ def to_image(figure: matplotlib.figure.Figure) -> tf.Tensor:
     """Returns a matplotlib figure, at 100 dots per inch, as `[1, height, width, 4]` uint8."""
     figure.set_dpi(100)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # `savefig` would draw twice, and pack what TensorFlow unpacks.
+    canvas.draw()  # `savefig` would draw twice, and compress what TensorFlow then decompresses.
     return tf.constant(np.asarray(canvas.buffer_rgba()))[None]
 
 
@@ -233,7 +233,7 @@ def has_diverged(folder: Path) -> bool:
 
 
 def read_scalars(folder: Path) -> dict[str, Scalar]:
-    """Returns the scalars in the event files of a run by tag; none, if there are no files."""
+    """Returns the scalars in the event files of a run by tag; an empty dict if there are no files."""
     accumulator = _accumulator(folder)
     found = {}
     for tag in accumulator.Tags()["tensors"]:
@@ -253,8 +253,8 @@ def purge(folder: Path, last: int) -> None:
     """Removes the events after a step from a run's own event files.
 
     Args:
-        folder: whose files named `...SUFFIX` are cut; other files stay.
-        last: the last step to keep; below 0 for none.
+        folder: the folder; its files named `...SUFFIX` are cut, other files stay.
+        last: the last step to keep; a negative number keeps none.
     """
     for path in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
         if path.is_symlink() or not path.is_file():
@@ -267,13 +267,13 @@ def purge(folder: Path, last: int) -> None:
 
 
 def _bytes_until(path: Path, last: int) -> int:
-    """Returns where in an event file the first event after a step, or what is not whole, begins."""
+    """Returns where in an event file the first event after a step, or the first incomplete event, begins."""
     offset = 0
     try:
         for record in tf.data.TFRecordDataset(str(path), buffer_size=1 << 18):
             if tf.compat.v1.Event.FromString(content := record.numpy()).step > last:
                 break
             offset += len(content) + FRAME
-    except tf.errors.DataLossError:  # A killed process left half an event.
+    except tf.errors.DataLossError:  # A killed process left an incomplete event.
         pass
     return offset

@@ -27,18 +27,18 @@ from flp_tf.runs.run import Run, start_from
 from flp_tf.runs.summaries import Summaries
 from flp_tf.tasks import Task
 
-# Lifetimes of an evaluation during meta-training.
+# Number of lifetimes of an evaluation during meta-training.
 VALIDATION_EPISODES = 10
-# Options that say how large inner steps are before the first outer step.
+# Options that set the size of inner steps before the first outer step.
 FIRST_INNER_STEPS = ("plasticity_init", "output_plasticity_init", "inner_rate", "perturbation")
 
 
 class Point(NamedTuple):
-    """How far a run is at an evaluation.
+    """The progress of a run at an evaluation.
 
     Attributes:
         episodes: lifetimes done.
-        inner_steps: of all these lifetimes; what was spent, on whatever machine.
+        inner_steps: of all these lifetimes; a cost that does not depend on the machine.
         seconds: of outer steps, over all sessions of the run.
         error: mean over `VALIDATION_EPISODES` validation lifetimes.
     """
@@ -56,7 +56,7 @@ def meta_train(
     progress: bool = True,
     on_evaluation: Callable[[Point], bool | None] | None = None,
 ) -> Run:
-    """Meta-trains a network, or goes on with an interrupted run, to the final meta-test.
+    """Meta-trains a network, or continues an interrupted run, up to the final meta-test.
 
     Example:
         >>> import flp_tf
@@ -64,26 +64,26 @@ def meta_train(
         >>> run.result()["meta_test"]["mean"]
 
     In the main thread SIGINT (Ctrl-C), SIGTERM, SIGHUP and SIGUSR1 end meta-training after
-    the present outer step, with a checkpoint; the same call continues. In other threads
-    signals are left alone.
+    the present outer step and save a checkpoint; the same call then continues. In other threads
+    signals are not handled.
 
     Args:
         config: from `flp_tf.configure`.
-        logdir: the run directory; see `flp_tf.runs.directory` for what is in it.
-        progress: whether to print: a progress bar, evaluations and the final table.
+        logdir: the run directory; see `flp_tf.runs.directory` for its content.
+        progress: whether to print a progress bar, evaluations and the final table.
         on_evaluation: called at every evaluation. If it returns True before the last
-            outer step, meta-training ends there; the same call continues. With
-            `--distribution` all processes have to answer the same.
+            outer step, meta-training ends there; the same call then continues. With
+            `--distribution` it has to return the same in all processes.
 
     Returns:
         The finished run.
 
     Raises:
         InputError: if the folder holds another run, is in use or cannot be written, or if
-            options do not fit each other.
+            options contradict each other.
         ContractError: if task or learner break their contract.
         Interrupted: after a signal, with a checkpoint saved.
-        Stopped: if `on_evaluation` says so, with a checkpoint saved.
+        Stopped: if `on_evaluation` returned True, with a checkpoint saved.
         Diverged: if meta-gradients or the final errors are not finite.
     """
     directory = RunDirectory(logdir)
@@ -98,7 +98,7 @@ def meta_train(
         trainer = make_trainer(config, task, learner, strategy)
     lifetime.check_contracts(learner, task)
     run = Run(directory.path, config, task, learner)
-    # One for all evaluations, so that the meta-test compiles nothing again where its lifetimes are as long.
+    # One for all evaluations, so that the meta-test needs no compilation if its lifetimes have the same length.
     evaluator = Evaluator(learner, task, config.jit_compile)
     with directory.claimed(config) if chief else contextlib.nullcontext():
         train(trainer, evaluator, directory, config, chief=chief, progress=progress, on_evaluation=on_evaluation)
@@ -157,10 +157,10 @@ def train(
         on_evaluation: see `meta_train`.
 
     Raises:
-        InputError: if a run that goes on has other data.
+        InputError: if a continued run has other data.
         Interrupted: after a signal, with a checkpoint saved.
-        Stopped: if `on_evaluation` says so, with a checkpoint saved.
-        Diverged: see `Trainer.outer_step`; checkpoints stay as they are, and there is one at least.
+        Stopped: if `on_evaluation` returned True, with a checkpoint saved.
+        Diverged: see `Trainer.outer_step`; checkpoints stay unchanged, and there is at least one.
     """
     progress = progress and chief
     summaries = Summaries(directory.path, trainer, config, enabled=chief)
@@ -195,10 +195,10 @@ def train(
                 summaries.flush()
                 point = Point(trainer.episodes, trainer.inner_steps, float(trainer.seconds.numpy()), error)
                 stop = on_evaluation is not None and on_evaluation(point) is True and not last
-            # Read once: what comes between saving and leaving waits for the next lifetime.
+            # Read only once: a signal between saving and leaving is handled after the next outer step.
             signal = interruption.signal
             if chief and (last or stop or signal or time.monotonic() - saved > 60 * config.checkpoint_minutes):
-                # Events first: those after the newest checkpoint are removed when a run goes on.
+                # Events first: those after the newest checkpoint are removed when a run continues.
                 summaries.flush()
                 checkpoints.save(trainer.step)
                 saved = time.monotonic()
@@ -214,7 +214,7 @@ def train(
 
 
 def course(config: Config) -> str:
-    """Returns what is another in a run that goes on to more lifetimes, because its course spans all of them."""
+    """Returns what changes if a run is continued to more lifetimes, because its course spans all of them."""
     of_all = {f"rates (--schedule={config.schedule})": config.choice("schedule").component.spans_run}
     of_all[f"lengths (--curriculum={config.curriculum})"] = any(
         part.endswith("%") for part in config.curriculum.split(",")
@@ -227,21 +227,21 @@ def course(config: Config) -> str:
 def _outer_step(
     trainer: Trainer, summaries: Summaries, checkpoints: Checkpoints | None, config: Config
 ) -> dict[str, float]:
-    """Takes an outer step; a divergence is shown in TensorBoard, and says where to go on, too."""
+    """Takes an outer step; a divergence is written to TensorBoard, and its message says how to proceed."""
     try:
         return trainer.outer_step()
     except Diverged as diverged:
         error = _advised(trainer, str(diverged), config)
         summaries.point()
         summaries.diverged(str(error))
-        # A run without a checkpoint cannot be loaded, and would not be counted as a failed training.
+        # A run without a checkpoint cannot be loaded, so it would not count as a failed training.
         if checkpoints and not checkpoints.steps:
             checkpoints.save(trainer.step)
         raise error from None
 
 
 def _advised(trainer: Trainer, what: str, config: Config) -> Diverged:
-    """Returns the error that says what happened, and which command helps."""
+    """Returns the error that says what happened, and which flags to change."""
     advice = trainer.advice()
     begun = [f"--{name}={size:g}" for name in FIRST_INNER_STEPS if (size := getattr(config, name, 0))]
     if trainer.lost_in_a_row >= trainer.step and begun:
@@ -253,8 +253,8 @@ def _advised(trainer: Trainer, what: str, config: Config) -> Diverged:
 def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool = True) -> None:
     """Ends a run: meta-test, SavedModel, and at last `result.json`.
 
-    A network that cannot be exported, by what a component of the user's own does, has a
-    result all the same, which says so in `not_exported`.
+    If a component of the user makes an export impossible, the run still has a result. Its field
+    `not_exported` has the reason.
 
     Args:
         run: the run, its folder claimed.
@@ -263,7 +263,7 @@ def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool =
         progress: whether to print the table.
 
     Raises:
-        Diverged: if the errors are not finite; `result.json` says so.
+        Diverged: if the errors are not finite, which `result.json` records.
     """
     directory = RunDirectory(run.path)
     result = results.meta_test(run.config, evaluator)
@@ -280,11 +280,11 @@ def finish(run: Run, trainer: Trainer, evaluator: Evaluator, *, progress: bool =
 
 
 def _export(run: Run, directory: RunDirectory) -> dict[str, str]:
-    """Writes the SavedModel of a run; returns `not_exported`, the reason, if what it is made of does not allow it."""
+    """Writes the SavedModel of a run; returns the reason as `not_exported` if a component does not allow it."""
     try:
         export(run.learner, directory.export, label(run.config))
     except (InputError, MemoryError, tf.errors.ResourceExhaustedError):
-        # Mended without a change of code: the same command ends the run then.
+        # The user can fix this without a change of code; the same command then finishes the run.
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
