@@ -181,7 +181,7 @@ class Trainer:
 
         Raises:
             Diverged: after `--max_skipped` outer steps in a row in which an update was skipped
-                or, with `--non_finite=zero`, a loss was not finite.
+                or, with `--non_finite=zero`, a loss was not finite or too large.
         """
         self._check_lost()
         step, self.apply_seconds = self.step, 0.0

@@ -39,7 +39,7 @@ class RunDirectory:
     """A run's files under `--logdir`.
 
     Args:
-        path: the folder; `claim` makes it.
+        path: the folder; `claimed` makes it.
         flag: the flag that names it, for messages.
 
     Raises:
