@@ -156,8 +156,9 @@ def test_special_rates():
         if (config := config_of(*cell.flags(network))).task == "sine"
     }
     for network in ("sine_compact", "sine_paper"):
+        assert rates[network, "iid", "gradient3_first_order"] == (1e-4, 1e-2)
+        assert rates[network, "continual", "gradient3_first_order"] == (1e-4, 1e-3)
         for order in ORDERS:
-            assert rates[network, order, "gradient3_first_order"] == (1e-4, 1e-2)
             assert rates[network, order, "oml3_first_order"] == (1e-4, None)
     assert rates["sine_paper", "continual", "gradient3"] == (1e-4, 1e-3)
     # The rates of OML's plasticity are fixed.
