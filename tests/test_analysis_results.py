@@ -7,6 +7,7 @@ import commands
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.stats import t
 
 from flp_tf.analysis import ANALYSES, figures
 from flp_tf.analysis.result import Curve, save
@@ -59,7 +60,8 @@ def test_files_and_figure(tmp_path, name):
     rows = tiny.table(table)
     assert tuple(rows[0]) == (
         *("method", "networks", "task", "order", *COLUMNS[name]),
-        *("quantity", "unit", "mean", tiny.OVER_NETWORKS, tiny.OVER_LIFETIMES, "lifetimes"),
+        *("quantity", "unit", "mean", tiny.OVER_NETWORKS, tiny.OVER_LIFETIMES),
+        *("compared_with", "ratio", "ratio_low", "ratio_high", "lifetimes"),
     )
     assert {row["method"] for row in rows} == {"FLP (2)", "OML (2), second order"}
     assert {row["unit"] for row in rows} == UNITS[name]
@@ -207,6 +209,34 @@ def test_statistics_of_several_networks_are_over_networks(tmp_path):
         save("readout", tmp_path / "one", [one], figures.lines([one], "", ["all"]), "x", "panel").files[1]
     )
     assert [row[tiny.OVER_NETWORKS] for row in rows] == ["", ""]
+
+
+def test_points_are_compared_with_the_first_series(tmp_path):
+    """By Welch's interval, from its formula; a place that the first lacks, and numbers below zero, have none."""
+    runs = [tiny.sine_run(f"runs/{seed}", seed=seed) for seed in range(3)]
+    values = np.random.default_rng(0).uniform(1, 2, (2, 3, 4, 2))
+    values[1, :, :, 1] *= -1
+    first, second = (
+        Curve(Series(name, tuple(runs)), "error", "", "all", [1, 2], of_series.reshape(12, 2))
+        for name, of_series in zip(("first", "second"), values)
+    )
+    further = second._replace(x=[1, 3], series=Series("third", (runs[0],)), values=values[0, 0])
+    curves = [first, second, further]
+    result = save("readout", tmp_path, curves, figures.lines(curves, "", ["all"]), "x", "panel")
+    a, b, c, d, e, f = tiny.table(result.files[1])
+    names = ("compared_with", "ratio", "ratio_low", "ratio_high")
+    for row in (a, b, f):
+        assert [row[name] for name in names] == [""] * 4
+    assert [d[name] for name in names] == ["first", "", "", ""]
+    assert (e["compared_with"], e["ratio_low"], e["ratio_high"]) == ("first", "", "")
+    logs = np.log(values[:, :, :, 0].mean(2))
+    variances = logs.var(1, ddof=1) / 3
+    freedom = variances.sum() ** 2 / (variances**2 / 2).sum()
+    half = t.ppf(0.975, freedom) * variances.sum() ** 0.5
+    expected = np.exp(logs[1].mean() - logs[0].mean() + np.array([0, -half, half]))
+    assert c["compared_with"] == "first"
+    np.testing.assert_allclose([float(c[name]) for name in names[1:]], expected)
+    assert float(e["ratio"]) == pytest.approx(values[0, 0, :, 0].mean() / np.exp(logs[0].mean()))
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,11 @@ from flp_tf.files import check_complete, whole
 from flp_tf.runs import labels
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
-from flp_tf.statistics import standard_error
+from flp_tf.statistics import ratio, standard_error
 
 PNG_DPI = 160
 STATISTICS = ("quantity", "unit", "mean", "standard_error_over_networks", "standard_error_over_lifetimes")
+COMPARISON = ("compared_with", "ratio", "ratio_low", "ratio_high")
 
 
 class Curve(NamedTuple):
@@ -49,7 +50,7 @@ class Curve(NamedTuple):
 
     def over_networks(self) -> np.ndarray:
         """Returns the standard error over networks of their means over lifetimes `[points]`, NaN for one network."""
-        return standard_error(np.mean(self._by_network(), axis=1))
+        return standard_error(self.networks())
 
     def over_lifetimes(self) -> np.ndarray:
         """Returns the standard error over lifetimes of their means over networks `[points]`, NaN for one lifetime."""
@@ -63,6 +64,10 @@ class Curve(NamedTuple):
         if len(self.series.runs) > 1:
             return self.over_networks()
         return self.over_lifetimes() if len(self.values) > 1 else np.zeros(self.values.shape[1:])
+
+    def networks(self) -> np.ndarray:
+        """Returns the means over lifetimes of each network `[networks, points]`."""
+        return np.mean(self._by_network(), axis=1)
 
     def _by_network(self) -> np.ndarray:
         """Returns the values `[networks, lifetimes, points]`."""
@@ -102,10 +107,13 @@ def save(
     The CSV is in long format, with a row for every point:
 
         method, networks, task, order, <panel_name>, <x_name>, quantity, unit, mean,
-        standard_error_over_networks, standard_error_over_lifetimes, lifetimes
+        standard_error_over_networks, standard_error_over_lifetimes,
+        compared_with, ratio, ratio_low, ratio_high, lifetimes
 
     `lifetimes` is the number for all `networks` (seeds) together. The standard error over a single network or
-    lifetime is empty.
+    lifetime is empty. `ratio` is the ratio of geometric means over networks to `compared_with`, the first series
+    with the same quantity, panel and place, with the ends of Welch's 95 % interval (`flp_tf.statistics.ratio`).
+    It is empty for the first series itself, and for values that are not positive.
 
     Args:
         analysis: its name.
@@ -121,8 +129,9 @@ def save(
         InputError: if the folder cannot be written, or holds files of these names that the analysis did not write.
     """
     runs = runs or [run for curve in curves for run in curve.series.runs]
-    columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, counted]
-    return write(analysis, output, runs, figure, [dict(zip(columns, row)) for curve in curves for row in _rows(curve)])
+    columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, *COMPARISON, counted]
+    rows = [dict(zip(columns, row)) for curve in curves for row in _rows(curve, _first_like(curve, curves))]
+    return write(analysis, output, runs, figure, rows)
 
 
 def write(
@@ -214,13 +223,30 @@ def _events(analysis: str, png: bytes) -> bytes:
         return events.read_bytes()
 
 
-def _rows(curve: Curve) -> list[tuple]:
+def _first_like(curve: Curve, curves: Sequence[Curve]) -> Curve:
+    """Returns the first curve with the quantity and panel of a curve."""
+    return next(other for other in curves if (other.quantity, other.panel) == (curve.quantity, curve.panel))
+
+
+def _rows(curve: Curve, first: Curve) -> list[tuple]:
     """Returns the points of a curve in the order of the columns."""
     config = curve.series.config
     shared = (curve.series.label, len(curve.series.runs), config.task, order_name(config), curve.panel)
+    points = zip(curve.x, curve.mean(), curve.over_networks(), curve.over_lifetimes(), _comparisons(curve, first))
+    named = (curve.quantity, curve.unit)
     return [
-        (*shared, _plain(x), curve.quantity, curve.unit, float(mean), *map(finite, errors), len(curve.values))
-        for x, mean, *errors in zip(curve.x, curve.mean(), curve.over_networks(), curve.over_lifetimes())
+        (*shared, _plain(x), *named, float(mean), *map(finite, errors), *compared, len(curve.values))
+        for x, mean, *errors, compared in points
+    ]
+
+
+def _comparisons(curve: Curve, first: Curve) -> list[tuple]:
+    """Returns `COMPARISON` of every point of a curve, empty if it is the first or if that has no such point."""
+    reference = {} if curve is first else dict(zip(first.x, first.networks().T))
+    empty = ("",) * len(COMPARISON)
+    return [
+        (first.series.label, *map(finite, ratio(networks, reference[x]))) if x in reference else empty
+        for x, networks in zip(curve.x, curve.networks().T)
     ]
 
 
