@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from flp_tf.analysis import figures
 from flp_tf.analysis.base import ANALYSES, with_options
 from flp_tf.analysis.readout import errors_after_lifetime
-from flp_tf.analysis.result import Result, finite, write
+from flp_tf.analysis.result import COMPARISON, Result, finite, write
 from flp_tf.analysis.series import Series, in_series, order_name
 from flp_tf.errors import InputError
 from flp_tf.registry import option
@@ -173,8 +173,7 @@ def cells(series: Series, errors: np.ndarray, first: Series, reference: np.ndarr
         "standard_error_over_networks": standard_error(networks),
         "standard_error_over_lifetimes": standard_error(np.mean(errors, 0)) if len(networks) else math.nan,
         "lifetimes": errors.shape[1],
-        "compared_with": first.label if against else "",
-        **dict(zip(("ratio", "ratio_low", "ratio_high"), against or [math.nan] * 3)),
+        **dict(zip(COMPARISON, (first.label, *against) if against else [""] * len(COMPARISON))),
         "verdict": against.verdict() if against else "",
     }
     # Python's own numbers, and empty cells for those that are not finite.

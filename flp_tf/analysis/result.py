@@ -22,6 +22,7 @@ from flp_tf.statistics import ratio, standard_error
 
 PNG_DPI = 160
 STATISTICS = ("quantity", "unit", "mean", "standard_error_over_networks", "standard_error_over_lifetimes")
+# A series that another one is compared with, the ratio of both, and the ends of its interval.
 COMPARISON = ("compared_with", "ratio", "ratio_low", "ratio_high")
 
 
