@@ -22,7 +22,12 @@ class LearnerOptions:
 
     network: str = option("sine_compact", networks.ARCHITECTURES.text)
     num_plastic_layers: int = option(2, "Plastic layers, from the output down.")
-    trunk_precision: str = option("float32", "Arithmetic of the trunk; fast weights are float32.", legal=PRECISIONS)
+    trunk_precision: str = option(
+        "float32",
+        "Arithmetic of the trunk; fast weights are float32. bfloat16 needs a processor with instructions for it: "
+        "without them convolutions take several times as long.",
+        legal=PRECISIONS,
+    )
 
 
 class Learner(abc.ABC):

@@ -105,14 +105,12 @@ FAST: Recipe = {
         "rotations": True,
         "mirrors": True,
         "distortion": 0.15,
-        "trunk_precision": "bfloat16",
     },
     MiniImagenet: {
         "network": "mini_imagenet_compact",
         "image_size": 42,
         "flips": True,
         "distortion": 0.1,
-        "trunk_precision": "bfloat16",
     },
 }
 
