@@ -1,9 +1,13 @@
 """The command line, run from tests: in this process where that will do, else in a real one."""
 
+import fcntl
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,6 +88,54 @@ def start(*arguments: str) -> subprocess.Popen:
     )
 
 
+# Runs each script that it is sent, in a fork of a process that has imported TensorFlow and computed nothing.
+SERVER = """
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, "tools")
+import forked
+from flp_tf import main
+
+command = main.main
+
+def run(request):
+    main.main = command
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    code, *sys.argv[1:] = request
+    exec(code, {"__name__": "__main__"})
+
+for line in sys.stdin:
+    request, folder, environment = json.loads(line)
+    main.main = run
+    print(json.dumps(forked.run(request, Path(folder), environment, limit=600)), flush=True)
+"""
+
+
+@functools.cache
+def _server() -> subprocess.Popen:
+    """Starts the process of `SERVER`, which ends with this one: then its standard input does."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        cwd=ROOT,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def python(code: str, *arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """Does what `python -c CODE ARGUMENTS` does, in a process for which TensorFlow and `tools/forked.py` are imported.
+
+    Where the process itself is what is tested, a real one has to be started: modules are there that it may lack.
+    """
+    server = _server()
+    server.stdin.write(json.dumps([[code, *map(str, arguments)], str(cwd), {**os.environ}]) + "\n")
+    server.stdin.flush()
+    status, out, err, _ = json.loads(server.stdout.readline())
+    return subprocess.CompletedProcess(["-c", *arguments], status, out, err)
+
+
 def fork(script: str, *values: object) -> list:
     """Runs a script that starts commands with `tools/forked.py`: processes for which TensorFlow is imported once.
 
@@ -93,16 +145,34 @@ def fork(script: str, *values: object) -> list:
     """
     code = f"""import json, sys
 from pathlib import Path
-sys.path.insert(0, "tools")
 import forked
 values = json.loads(sys.argv[1])
 {script}
 print(json.dumps(result))"""
-    command = [sys.executable, "-c", code, json.dumps(values)]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = python(code, json.dumps(values))
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
+
+
+def made_once(folders: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Returns a folder that is the same for all workers of pytest-xdist, to be read only.
+
+    Args:
+        folders: the fixture `tmp_path_factory`.
+        name: of the folder.
+        make: fills it, in the worker that comes first; the others wait.
+    """
+    base = folders.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            partial = folder.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            make(partial)
+            partial.rename(folder)
+    return folder
 
 
 def contents(directory: Path) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import commands
 import pytest
+from test_tools import run_tool
 
 import flp_tf
 
@@ -63,18 +64,15 @@ def test_the_documents_are_linked():
     assert {str(path.relative_to(commands.ROOT)) for path in DOCUMENTS} - {"README.md"} <= linked
 
 
-def build(*arguments: object) -> subprocess.CompletedProcess:
-    """Runs `tools/docs`, in the environment that runs the tests."""
-    command = [sys.executable, "tools/docs.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=commands.ROOT, capture_output=True, text=True, timeout=600)
-
-
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[Path, str]:
     """The text of every page, by path, without what scripts make, and without source: it takes half of the time."""
-    output = tmp_path_factory.mktemp("docs")
-    done = build(f"--output={output}", "--nosource")
-    assert done.returncode == 0, done.stderr[-3000:]
+
+    def build(output):
+        done = run_tool("docs", f"--output={output}", "--nosource")
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    output = commands.made_once(tmp_path_factory, "docs", build)
     return {
         path: re.sub(r"<script.*?</script>", "", path.read_text(), flags=re.DOTALL) for path in output.rglob("*.html")
     }
@@ -145,6 +143,7 @@ def test_classes_that_are_named_are_linked(pages):
 @pytest.mark.slow
 def test_pages_replace_pages_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = build(f"--output={tmp_path}")
+    command = [sys.executable, "tools/docs.py", f"--output={tmp_path}"]
+    done = subprocess.run(command, cwd=commands.ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode != 0 and f"--output={tmp_path} holds something else" in done.stderr
     assert (tmp_path / "thesis.txt").read_text() == "years of work"

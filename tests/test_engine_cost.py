@@ -1,7 +1,6 @@
 """What a meta-step costs, counted: operations of the graph, and memory of a process."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -55,15 +54,8 @@ flags_of = measure.flags_of
 measure.flags_of = lambda row: flags_of(row) | {"network": "300-300", "num_sines": 5, "batch_size": 2, "query_size": 5}
 print(json.dumps([measure.measure(row)["peak_mb"] for row in json.loads(sys.argv[1])]))"""
     row = {"task": "sine", "num_plastic_layers": 2, "lifetime": steps, "meta_batch": 1, "repeats": 1}
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps([row | {"engine": engine} for engine in engines])],
-        cwd=commands.ROOT,
-        env=os.environ | {"PYTHONPATH": str(commands.ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=True,
-    )
+    done = commands.python(code, json.dumps([row | {"engine": engine} for engine in engines]))
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 

@@ -1,13 +1,11 @@
 """Evolution strategies, against backpropagation and against a loop over perturbed weights."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import ROOT, TINY, refusal
+from commands import TINY, python, refusal
 
 import flp_tf
 from flp_tf import learners, lifetime
@@ -141,7 +139,8 @@ print(json.dumps([*peaks, peak("backprop", 2000, segment_length=-1)]))
 
 def test_memory_of_a_hundred_times_longer_lifetime():
     """Peak memory of a process grows by little; that of a plain loop under a tape, by all that it keeps."""
-    done = subprocess.run([sys.executable, "-c", PEAKS], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = python(PEAKS)
+    assert done.returncode == 0, done.stderr
     short, long, persistent, backprop = json.loads(done.stdout)
     assert long - short < 60 and persistent - long < 60, done.stdout
     assert backprop - persistent > 240, done.stdout

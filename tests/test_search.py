@@ -311,6 +311,6 @@ def test_two_workers_share_a_study(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_search_refuses_an_unknown_space():
-    done = run_tool("tools/search.py", "sine")
+    done = run_tool("search", "sine")
     assert done.returncode != 0 and "legal values: sine_compact_iid_feature_reuse" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

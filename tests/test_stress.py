@@ -1,13 +1,11 @@
 """A short version of `tools/stress`: every part once; for an hour, run the tool."""
 
 import re
-import subprocess
-import sys
 
 import commands
 import pytest
 
-# Both in a process, which imports TensorFlow once. The run that is damaged is shorter than the tool's, bare and
+# Both in a process. The run that is damaged is shorter than the tool's, bare and
 # eager.
 STRESSED = """
 import os, sys
@@ -36,9 +34,7 @@ def tried(output: str) -> dict[str, int]:
 @pytest.mark.slow
 def test_nothing_is_lost_and_nothing_is_silent():
     """Once around is enough here: the tool itself draws other cases with every seed. An unknown part is refused."""
-    done = subprocess.run(
-        [sys.executable, "-c", STRESSED], cwd=commands.ROOT, capture_output=True, text=True, timeout=300
-    )
+    done = commands.python(STRESSED)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "floods is unknown; legal are kills, flips, inputs" in done.stdout + done.stderr
     counts = tried(done.stdout)

@@ -7,7 +7,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import commands
 import pytest
@@ -28,8 +27,13 @@ SIZES = "--num_sines=2,--lifetime=2,--batch_size=4,--query_size=4,--network=8,--
 SMALL = f"--flags={SIZES},--nojit_compile"
 
 
-def run_tool(*arguments: str, cwd: Path = commands.ROOT) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=600)
+def run_tool(tool: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs the file of a tool as a script; see `commands.python`."""
+    code = f"""import runpy, sys
+sys.path.insert(0, "tools")
+sys.argv[0] = "tools/{tool}.py"
+runpy.run_path(sys.argv[0], run_name="__main__")"""
+    return commands.python(code, *arguments)
 
 
 # Runs the `main` of a tool for each command line, in a process of its own that imports nothing anew.
@@ -48,7 +52,7 @@ for arguments in {cases}:
 
 def refusals(tool: str, cases: list[list[str]]) -> list[str]:
     """Returns what a tool prints for command lines that it has to refuse."""
-    done = run_tool("-c", REFUSING.format(tool=tool, cases=cases))
+    done = commands.python(REFUSING.format(tool=tool, cases=cases))
     assert done.returncode == 0, done.stderr
     assert all(int(status) > 0 for status in done.stdout.split()) and len(done.stdout.split()) == len(cases)
     return done.stderr.split("\0")[1:]
@@ -60,7 +64,7 @@ def test_reproduce_trains_evaluates_analyses_and_reports(finished_run, tmp_path)
     (tmp_path / bad).write_text("a file where the run directory should be")
     common = [f"--out={tmp_path}", "--figures=none", "--failed_above=10"]
     arguments = ["--only=flp2", "--budget=2", SMALL, "--jobs=2", *common]
-    done = run_tool("tools/reproduce.py", "table1", *arguments)
+    done = run_tool("reproduce", "table1", *arguments)
     assert done.returncode == 0, done.stderr
     # Two at a time, each with a log of its own.
     assert f"== {good}" in done.stdout and f"== {bad}" in done.stdout
@@ -70,7 +74,7 @@ def test_reproduce_trains_evaluates_analyses_and_reports(finished_run, tmp_path)
     (row,) = json.loads((tmp_path / "table.json").read_text())
     assert not row["continual"] and row["seeds"] == [0] and row["episodes"] == 2
     # In a budget of no time it is ended at once.
-    done = run_tool("tools/reproduce.py", "table1", *arguments, "--budget=0.0001m")
+    done = run_tool("reproduce", "table1", *arguments, "--budget=0.0001m")
     assert done.returncode == 0, done.stderr
     assert f"== {good}" not in done.stdout and f"== {bad}" in done.stdout
     # The report alone, when another machine has trained it: nothing is trained, figures stay.
@@ -80,7 +84,7 @@ def test_reproduce_trains_evaluates_analyses_and_reports(finished_run, tmp_path)
     for figure in figures:
         (tmp_path / figure).parent.mkdir(parents=True)
         (tmp_path / figure).touch()
-    done = run_tool("tools/reproduce.py", "table1", "--notrain", *common)
+    done = run_tool("reproduce", "table1", "--notrain", *common)
     assert done.returncode == 0 and "==" not in done.stdout, done.stderr
     rows = json.loads((tmp_path / "table.json").read_text())
     for row, order, episodes in zip(rows, ("iid", "continual"), (2, 6), strict=True):
@@ -126,7 +130,9 @@ def test_reproduce_tells_what_stopped_runs_are(bare, eager, tmp_path):
     with tf.summary.create_file_writer(str(diverged)).as_default(step=5):
         tf.summary.text("diverged", "Meta-training diverged")
     arguments = ["--notrain", "--figures=none", "--seeds=0,1,2", "--flags=--eval_episodes=3", "--failed_above=10"]
-    done = run_tool(str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments, cwd=tmp_path)
+    # The tool in a process that has to import all that it needs, wherever it is started.
+    command = [sys.executable, str(commands.ROOT / "tools/reproduce.py"), "table1", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     row = row_of(json.loads((out / "table.json").read_text()), method="gradient", continual=True)
     measured = json.loads((stopped / "evaluation.json").read_text())
@@ -162,7 +168,7 @@ def test_reproduce_leaves_out_a_figure_that_failed(finished_run, tmp_path):
     stale.parent.mkdir(parents=True)
     stale.write_bytes(b"of another day")
     arguments = ["--figures=alignment", "--failed_above=10"]
-    done = run_tool("-c", FAILING, "table1", "--notrain", f"--out={tmp_path}", *arguments)
+    done = commands.python(FAILING, "table1", "--notrain", f"--out={tmp_path}", *arguments)
     assert done.returncode == 0 and "alignment ended with 1" in done.stderr
     assert ".png" not in (tmp_path / "report.md").read_text() and stale.exists()
 
@@ -212,7 +218,7 @@ def test_relative_paths_are_those_of_the_working_directory(finished_run, tmp_pat
     (gone / "result.json").write_text(json.dumps(result | half))
     figures = "--figures=update_norms_continual,update_norms,comparison"
     arguments = ["--notrain", figures, "--seeds=7,3,0", "--flags=--eval_episodes=2", "--failed_above=10"]
-    done = run_tool("-c", ANALYSING.format(tools=str(commands.ROOT / "tools")), "table1", *arguments, cwd=tmp_path)
+    done = commands.python(ANALYSING.format(tools=str(commands.ROOT / "tools")), "table1", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figure = "figures/update_norms_continual/update_norms.png"
     page = (run.parent / "report.html").read_text()

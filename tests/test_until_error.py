@@ -144,7 +144,7 @@ def test_bad_input_is_refused(arguments, message, monkeypatch):
 
 
 def test_the_benchmark_hands_over_to_it():
-    done = run_tool("tools/benchmark.py", "--until_error=1e-9")
+    done = run_tool("benchmark", "--until_error=1e-9")
     assert done.returncode == 1 and "--until_error needs a --flagfile" in done.stderr
 
 
@@ -162,5 +162,5 @@ with locked(path):
     within = reproduce.in_use(path)
 print(*before, within, reproduce.in_use(path))
 """
-    done = run_tool("-c", code)
+    done = commands.python(code)
     assert done.stdout.split() == ["False", "False", "True", "False"], done.stderr
