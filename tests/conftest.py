@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import gc
+import json
 import os
 import shutil
 import signal
@@ -28,7 +29,7 @@ from flp_tf.meta.trainer import Trainer
 # Tracing makes millions of objects. With Python's own thresholds a sixth of the tests' time is spent
 # on looking for garbage, most of it among what TensorFlow's modules made when they were imported.
 gc.freeze()
-gc.set_threshold(50_000, 20, 100)
+gc.set_threshold(200_000, 20, 100)
 
 
 # Fixtures that make a whole run, and values of parameters that stand for a compilation by XLA.
@@ -94,17 +95,22 @@ class FinishedRun(NamedTuple):
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> FinishedRun:
     """A finished tiny run, to be read only; `run_copy` is for tests that write."""
-    path, metrics = tmp_path_factory.mktemp("finished") / "run", []
     outer_step = Trainer.outer_step
 
-    def recorded(trainer):
-        metrics.append(outer_step(trainer))
-        return metrics[-1]
+    def make(folder):
+        metrics = []
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "outer_step", recorded)
-        commands.run(*commands.TINY, f"--logdir={path}")
-    return FinishedRun(path, metrics)
+        def recorded(trainer):
+            metrics.append(outer_step(trainer))
+            return metrics[-1]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "outer_step", recorded)
+            commands.run(*commands.TINY, f"--logdir={folder / 'run'}")
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+
+    folder = commands.made_once(tmp_path_factory, "finished", make)
+    return FinishedRun(folder / "run", json.loads((folder / "metrics.json").read_text()))
 
 
 @pytest.fixture
@@ -116,7 +122,6 @@ def run_copy(finished_run, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def interrupted_run(tmp_path_factory) -> Path:
     """The tiny run, stopped by SIGTERM in its third outer step; to be read only."""
-    path = tmp_path_factory.mktemp("interrupted") / "run"
     outer_step = Trainer.outer_step
 
     def terminated(trainer):
@@ -124,8 +129,10 @@ def interrupted_run(tmp_path_factory) -> Path:
             signal.raise_signal(signal.SIGTERM)
         return outer_step(trainer)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        patch.setattr(Trainer, "outer_step", terminated)
-        commands.run(*commands.TINY, f"--logdir={path}")
-    assert stopped.value.code == 128 + signal.SIGTERM
-    return path
+    def make(folder):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+            patch.setattr(Trainer, "outer_step", terminated)
+            commands.run(*commands.TINY, f"--logdir={folder / 'run'}")
+        assert stopped.value.code == 128 + signal.SIGTERM
+
+    return commands.made_once(tmp_path_factory, "interrupted", make) / "run"

@@ -68,8 +68,8 @@ def test_lengths_and_bad_options():
 @pytest.mark.slow
 def test_a_network_learns_to_imitate(bare, tmp_path):
     """After some meta-training a lifetime brings the answers closer to those of ridge regression."""
-    flags = {"network": "16-16", "lifetime": 10, "batch_size": 4, "query_size": 16, "episodes": 400}
-    config = flp_tf.configure(task="imitation", **flags, jit_compile=False, eval_every=400)
+    flags = {"network": "16-16", "lifetime": 10, "batch_size": 4, "query_size": 16, "episodes": 200}
+    config = flp_tf.configure(task="imitation", **flags, jit_compile=False, eval_every=200)
     run = flp_tf.meta_train(config, tmp_path / "run", progress=False)
     evaluation = Evaluator(run.learner, run.task, jit_compile=False)(0, 50)
     assert np.mean(evaluation.errors) < 0.8 * np.mean(evaluation.before)
