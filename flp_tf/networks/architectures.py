@@ -54,7 +54,7 @@ ARCHITECTURES.register("sine_paper")("300-300-300-300-300-900-300-300")
 ARCHITECTURES.register("sine_compact")("128-128-128-128-128")
 ARCHITECTURES.register("omniglot_paper")("c128s2-c128-c128s2-c128-c128s2-c128s2-300")
 ARCHITECTURES.register("mini_imagenet_paper")("c256s2-c256-c256s2-c256-c256s2-c256s2-1024")
-ARCHITECTURES.register("omniglot_compact")("c64s2-c64-c64s2-c64-128")
+ARCHITECTURES.register("omniglot_compact")("c32s2-c32-c32s2-c32-256")
 ARCHITECTURES.register("mini_imagenet_compact")("c32-c32s2-c32-c32s2-128")
 
 
