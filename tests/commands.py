@@ -94,20 +94,15 @@ import json, os, sys
 from pathlib import Path
 sys.path.insert(0, "tools")
 import forked
-from flp_tf import main
-
-command = main.main
 
 def run(request):
-    main.main = command
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     code, *sys.argv[1:] = request
     exec(code, {"__name__": "__main__"})
 
 for line in sys.stdin:
     request, folder, environment = json.loads(line)
-    main.main = run
-    print(json.dumps(forked.run(request, Path(folder), environment, limit=600)), flush=True)
+    print(json.dumps(forked.run(request, Path(folder), environment, 600, run)), flush=True)
 """
 
 

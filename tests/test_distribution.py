@@ -89,14 +89,12 @@ from flp_tf.runs.summaries import Summaries
 def on_two_devices(arguments):
     cpu, = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    command(arguments)
+    main.main(arguments)
 
 Summaries._picture = lambda *_: None
 mirrored, distributed, clusters = values
-command, main.main = main.main, on_two_devices
-processes = [forked.Child(mirrored, Path.cwd())]
+processes = [forked.Child(mirrored, Path.cwd(), call=on_two_devices)]
 ends = [processes[0].wait(180)]
-main.main = command
 processes += [forked.Child(distributed, Path.cwd(), {"TF_CONFIG": json.dumps(cluster)}) for cluster in clusters]
 ends += [process.wait(180) for process in processes[1:]]
 result = [[process.pid, end.code, end.out + end.err] for process, end in zip(processes, ends)]

@@ -5,8 +5,7 @@ import re
 import commands
 import pytest
 
-# Both in a process. The run that is damaged is shorter than the tool's, bare and
-# eager.
+# Both in one process. The run that is damaged is shorter than the tool's, bare and eager.
 STRESSED = """
 import os, sys
 sys.path.insert(0, "tools")

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -46,6 +46,7 @@ class Child:
         arguments: of the command line.
         folder: the working directory.
         environment: variables in addition to those of this process.
+        call: what the process calls with the arguments instead of the command.
 
     Attributes:
         pid: of the process.
@@ -54,12 +55,18 @@ class Child:
         err: file of its standard error.
     """
 
-    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        call: Callable[[list[str]], object] | None = None,
+    ):
         self.began = time.monotonic()
         self.out, self.err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self.pid = os.fork()
         if not self.pid:
-            self._be_the_command(arguments, folder, environment or {})
+            self._be_the_command(arguments, folder, environment or {}, call or main.main)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Sends a signal, if the process still exists."""
@@ -83,7 +90,13 @@ class Child:
             file.close()
         return Outcome(code, *texts, time.monotonic() - self.began)
 
-    def _be_the_command(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> NoReturn:
+    def _be_the_command(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        call: Callable[[list[str]], object],
+    ) -> NoReturn:
         code = 1
         try:
             os.dup2(self.out.fileno(), 1)
@@ -92,7 +105,7 @@ class Child:
             os.environ.update(environment)
             os.chdir(folder)
             logging.set_verbosity(logging.WARNING)
-            main.main(list(arguments))
+            call(list(arguments))
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -107,7 +120,11 @@ class Child:
 
 
 def run(
-    arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None, limit: float = 60
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    limit: float = 60,
+    call: Callable[[list[str]], object] | None = None,
 ) -> Outcome:
     """Runs a command to its end."""
-    return Child(arguments, folder, environment).wait(limit)
+    return Child(arguments, folder, environment, call).wait(limit)
