@@ -104,7 +104,7 @@ FAST: Recipe = {
         "image_size": 28,
         "rotations": True,
         "mirrors": True,
-        "distortion": 0.15,
+        "distortion": 0.1,
     },
     MiniImagenet: {
         "network": "mini_imagenet_compact",
