@@ -107,6 +107,53 @@ def test_dataset_is_prepared_once_for_each_folder(folder, tmp_path, monkeypatch)
     assert np.any(changed.images["test"] != first.images["test"])
 
 
+def test_an_image_that_was_mended_at_the_same_size_is_read_again(folder, tmp_path):
+    path = folder / "images" / "ntest0_0.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300] + bytes(len(whole) - 600) + whole[-300:])
+    load(folder, tmp_path / "data")
+    path.write_bytes(whole)
+    os.utime(path, (1, 1))
+    np.testing.assert_array_equal(classes_of(load(folder, tmp_path / "data"), "test"), range(CLASSES["test"]))
+
+
+def test_images_of_larger_classes_are_left_out_with_a_count(folder, tmp_path, capsys):
+    whole = load(folder, tmp_path / "data")
+    assert "left out" not in (said := capsys.readouterr().err) and "5 train classes of 4 images, 3 val" in said
+    rewrite(folder, "train.csv", lambda rows: rows[:-1])
+    task = load(folder, tmp_path / "data", shots=1)
+    said = capsys.readouterr().err
+    assert "5 train classes of 3 images, 3 validation classes of 4 images, 4 test classes of 4 images in " in said
+    assert "train.csv names 4 images that are left out, as some classes have fewer" in said
+    np.testing.assert_array_equal(np.sort(task.images["test"], 1), np.sort(whole.images["test"], 1))
+    np.testing.assert_array_equal(classes_of(task, "train"), range(CLASSES["train"]))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "name, damage", [("*test.tfrecord*", cut), ("*test.tfrecord*", os.unlink), ("dataset_info.json", cut)]
+)
+def test_damaged_prepared_images_are_told_in_one_line(folder, tmp_path, name, damage):
+    load(folder, tmp_path / "data")
+    (path,) = (tmp_path / "data").rglob(name)
+    damage(path)
+    with pytest.raises(
+        InputError, match=r"--data_dir=.*/data: .* are damaged \(\w+\); delete .*mini_imagenet_ravi, "
+    ) as e:
+        load(folder, tmp_path / "data")
+    assert "\n" not in str(e.value)
+
+
+def test_preparation_says_what_it_does_and_not_that_it_downloads(folder, tmp_path, capsys, caplog):
+    load(folder, tmp_path / "data")
+    said = capsys.readouterr()
+    assert "mini-ImageNet: preparing 48 images\n" in said.err and "ownload" not in said.out + said.err
+    assert not [record for record in caplog.records if record.name == "absl"]
+
+
 def test_images_are_scaled_with_antialiasing(folder, tmp_path):
     checkerboard = np.indices((16, 16)).sum(0)[..., None] % 2 * 255
     for i in range(IMAGES):
@@ -171,6 +218,10 @@ def share_class(folder):
     rewrite(folder, "test.csv", lambda rows: [*rows, *((f"ntrain0_{i}.jpg", "ntrain0") for i in range(IMAGES))])
 
 
+def keep_header(folder):
+    write_csv(folder / "test.csv", [])
+
+
 def break_line(folder):
     rewrite(folder, "test.csv", lambda rows: [*rows, ("ntest0_0.jpg",)])
 
@@ -200,6 +251,7 @@ def empty_images(folder):
         (shorten_class, {}, "--mini_imagenet_dir=.*class nvalidation2 has 3 images in val.csv; expected at least 4"),
         (share_class, {}, "--mini_imagenet_dir=.*has class ntrain0 in two of train.csv, val.csv, test.csv"),
         (break_line, {}, "--mini_imagenet_dir=.*line 18 of .*test.csv does not read; expected filename,label"),
+        (keep_header, {}, "--mini_imagenet_dir=.*test.csv names no images; expected lines filename,label"),
         (drop_header, {}, "--mini_imagenet_dir=.*train.csv does not begin with filename,label"),
         (break_image, {}, "--mini_imagenet_dir.*images/ntrain1_0.jpg is damaged, or not a JPEG image$"),
         (empty_images, {}, "images/ntrain1_0.jpg is damaged, or not a JPEG image; so are 2 others$"),

@@ -71,8 +71,8 @@ def test_archives_packed_anew_are_taken_with_a_line(tmp_path, archives, capsys):
     task = load(tmp_path)
     said = capsys.readouterr().err
     assert [task.num_classes(split) for split in ("train", "validation", "test")] == [9, 2, 3]
-    assert "images_background.zip is packed anew; its content is the official one's: 2 alphabets, 11 chara" in said
-    assert "images_evaluation.zip is packed anew; its content is the official one's: 1 alphabets, 3 charac" in said
+    assert "images_background.zip is packed anew; it has the official 2 alphabets, 11 characters, 20 dr" in said
+    assert "images_evaluation.zip is packed anew; it has the official 1 alphabets, 3 characters, 20 dra" in said
     assert "14 classes of 3 alphabets in " in said and "3 test (the evaluation set, as in the paper)" in said
     load(tmp_path)
     assert capsys.readouterr().err == said
@@ -155,10 +155,6 @@ def renamed(old, new):
     return lambda files: {name.replace(old, new): content for name, content in files.items()}
 
 
-def inside(folder):
-    return lambda files: {f"{folder}/{name}": content for name, content in files.items()}
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -167,7 +163,6 @@ def inside(folder):
         (without("character02/0011_02"), "Alpha/character02 has 19 drawings, not 20"),
         (renamed("Beta/character07", "Beta/character08"), "it lacks Beta/character07, of 7 characters"),
         (renamed("Beta/character07", "Gamma/character01"), "it has the alphabet Gamma, which the official"),
-        (inside("omniglot"), "it lacks 2 of 2 alphabets, such as Alpha"),
         (lambda files: {**files, "images_background/Beta/character08/0001_08.png": b""}, "it has Beta/character08"),
     ],
 )
@@ -178,6 +173,65 @@ def test_archive_with_other_content_is_refused_by_name(tmp_path, archives, chang
         load(tmp_path)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("inside", ["omniglot/", ""])
+def test_archive_with_other_folders_is_told_what_was_expected(tmp_path, archives, inside):
+    """Either the whole inside another folder, or its content without the folder of its name."""
+    files = {name if inside else name.partition("/")[2]: content for name, content in files_of(BACKGROUND).items()}
+    pack(archives, BACKGROUND, {f"{inside}{name}": content for name, content in files.items()})
+    expected = "no drawing at images_background/ALPHABET/characterNN/[*].png, but, for one, "
+    with pytest.raises(InputError, match=f"images_background.zip has {expected}{inside}.*/character01/0001_01.png$"):
+        load(tmp_path)
+
+
+def test_an_entry_that_is_twice_in_an_archive_is_named(tmp_path, archives):
+    with zipfile.ZipFile(archives / f"{BACKGROUND}.zip", "a") as packed, pytest.warns(UserWarning, match="Duplicate"):
+        packed.writestr("images_background/Beta/character02/0007_02.png", b"")
+    with pytest.raises(InputError, match=r"is damaged: images_background/Beta/character02/0007_02\.png is in it twice"):
+        load(tmp_path)
+
+
+def test_an_archive_beside_its_tree_is_refused(tmp_path, archives):
+    shutil.unpack_archive(archives / f"{BACKGROUND}.zip", archives)
+    with pytest.raises(InputError, match="holds both images_background and images_background.zip; expected one of"):
+        load(tmp_path)
+
+
+def test_a_tree_that_is_a_part_is_not_called_the_evaluation_set(tmp_path, archives, capsys):
+    shutil.unpack_archive(archives / f"{EVALUATION}.zip", archives)
+    (archives / f"{EVALUATION}.zip").unlink()
+    load(tmp_path)
+    assert "(the evaluation set, as in the paper)" in (said := capsys.readouterr().err) and "not the whole" not in said
+    shutil.rmtree(archives / EVALUATION / "Zeta" / "character02")
+    load(tmp_path)
+    said = capsys.readouterr().err
+    assert "images_evaluation is not the whole official archive: it lacks Zeta/character02, of 3 charac" in said
+    assert "2 test (Zeta)" in said and "as in the paper" not in said
+
+
+def test_the_drawing_of_another_size_and_the_character_of_another_count_are_named(tmp_path, archives):
+    shutil.unpack_archive(archives / f"{BACKGROUND}.zip", archives)
+    (archives / f"{BACKGROUND}.zip").unlink()
+    first = archives / BACKGROUND / "Alpha" / "character01"
+    content = (first / "0001_01.png").read_bytes()
+    (first / "0001_01.png").write_bytes(tf.io.encode_png(np.zeros((8, 16, 1), np.uint8)).numpy())
+    with pytest.raises(
+        InputError, match="Alpha/character01/0001_01.png in .* has 16x8 pixels; expected 16x16, as most"
+    ):
+        load(tmp_path)
+    (first / "0001_01.png").write_bytes(content)
+    (first / "0021_01.png").write_bytes(content)
+    with pytest.raises(InputError, match="Alpha/character01 has 21 drawings in .*, other classes have 20; unpack"):
+        load(tmp_path)
+
+
+def test_more_ways_than_half_of_the_classes_are_refused(tmp_path, archives):
+    """Meta-training and validation need as many each."""
+    with pytest.raises(InputError, match="--ways=6 is more than half of the 11 classes .*; legal values are 2 to 5$"):
+        load(tmp_path, ways=6)
+    task = load(tmp_path, ways=3)
+    assert [task.num_classes(split) for split in ("train", "validation", "test")] == [8, 3, 3]
 
 
 def flipped(content):

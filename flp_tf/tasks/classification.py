@@ -35,7 +35,9 @@ class ClassificationOptions:
     continual: bool = option(False, "Class after class instead of i.i.d. order.")
     rotations: bool = option(False, "Add meta-training classes rotated by 90, 180 and 270 degrees.")
     mirrors: bool = option(False, "Add mirror images of meta-training classes as classes.")
-    distortion: float = option(0.0, "Turn, scale and shift meta-training images at random, by up to this.", least=0)
+    distortion: float = option(
+        0.0, "Turn, scale and shift meta-training images at random, by up to this.", least=0, most=1
+    )
     flips: bool = option(False, "Mirror each meta-training image at random; its class stays the same.")
 
 

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import io
 import sys
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from flp_tf.errors import InputError
@@ -20,6 +22,7 @@ from flp_tf.tasks.images.mini_imagenet_folder import (
     EXPECTED,
     Listing,
     check_images,
+    equal_classes,
     fingerprint,
     read_listings,
     unnamed,
@@ -66,9 +69,16 @@ class MiniImagenet(Dataset):
         listings = read_listings(folder)
         for split, listing in listings.items():
             check_listing(folder, split, listing, options.ways, options.shots, options.query_size)
-        images = _prepare(folder, listings, options.image_size, data_dir)
-        counts = ", ".join(f"{len(listings[split])} {split}" for split in SPLITS)
-        print(f"mini-ImageNet: {counts} classes in {folder}", file=sys.stderr)
+        used = {split: equal_classes(listing) for split, listing in listings.items()}
+        images = _prepare(folder, used, options.image_size, data_dir)
+        counts = ", ".join(
+            "{} {split} classes of {} images".format(*images[split].shape, split=split) for split in SPLITS
+        )
+        print(f"mini-ImageNet: {counts} in {folder}", file=sys.stderr)
+        for split, listing in listings.items():
+            if left_out := _count(listing) - _count(used[split]):
+                text = f"{CSV_FILES[split]} names {left_out} images that are left out, as some classes have fewer"
+                print(f"mini-ImageNet: {text}", file=sys.stderr)
         if skipped := unnamed(folder, listings):
             text = f"skipped {len(skipped)} files in {folder / 'images'} that no csv file names, such as "
             print(f"mini-ImageNet: {text}{printable(skipped[0])}", file=sys.stderr)
@@ -79,14 +89,20 @@ class MiniImagenet(Dataset):
         """Returns whether tensorflow-datasets has its files in `data_dir`."""
         folder = local(options.mini_imagenet_dir, "mini_imagenet_dir")
         data_dir = local(options.data_dir, "data_dir")
-        return _builder(folder, read_listings(folder), options.image_size, data_dir).is_prepared()
+        used = {split: equal_classes(listing) for split, listing in read_listings(folder).items()}
+        with _quiet():
+            return _builder(folder, used, options.image_size, data_dir).is_prepared()
+
+
+def _count(listing: Listing) -> int:
+    return sum(map(len, listing.values()))
 
 
 def check_listing(folder: Path, split: str, listing: Listing, ways: int, shots: int, query_size: int) -> None:
     """Raises InputError unless every class of a split has enough images for an episode."""
-    smallest = min(listing, key=lambda label: len(listing[label]), default=None)
-    count = len(listing.get(smallest, ()))
-    if smallest is not None and count < shots + query_size:
+    smallest = min(listing, key=lambda label: len(listing[label]))
+    count = len(listing[smallest])
+    if count < shots + query_size:
         raise InputError(
             f"--mini_imagenet_dir={folder}: class {smallest} has {count} images in {CSV_FILES[split]}; expected at "
             f"least {shots + query_size} of each class, for --shots={shots} and --query_size={query_size}"
@@ -99,24 +115,43 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
     # Imported here: it takes a second, and other tasks do not need it.
     import tensorflow_datasets as tfds
 
-    builder = _builder(folder, listings, size, data_dir)
-    if not builder.is_prepared():
-        check_images(folder, listings)
-        check_writable(data_dir, "data_dir")
-    try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
-    except OSError as error:
-        raise InputError(f"--data_dir={data_dir} cannot be written: {error.strerror or error}") from None
-    return {split: _load(builder, split, listings[split], size) for split in SPLITS}
+    with _quiet():
+        builder = _builder(folder, listings, size, data_dir)
+        if not builder.is_prepared():
+            check_images(folder, listings)
+            check_writable(data_dir, "data_dir")
+            print(f"mini-ImageNet: preparing {sum(map(_count, listings.values()))} images", file=sys.stderr)
+        try:
+            # What it writes to the standard output is of a download, and there is none.
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
+        except OSError as error:
+            raise InputError(f"--data_dir={data_dir} cannot be written: {error.strerror or error}") from None
+        try:
+            return {split: _load(builder, split, listings[split], size) for split in SPLITS}
+        except tf.errors.OpError as error:
+            raise _damaged(data_dir, error) from None
 
 
 def _builder(folder: Path, listings: dict[str, Listing], size: int, data_dir: Path) -> "MiniImagenetRavi":
     """Returns what makes and reads the files of tensorflow-datasets."""
+    from google.protobuf.json_format import ParseError
+
     from flp_tf.tasks.images.mini_imagenet_builder import MiniImagenetConfig, MiniImagenetRavi
 
     with _quiet():
         config = MiniImagenetConfig(size, fingerprint(folder, listings), listings)
-        return MiniImagenetRavi(config=config, data_dir=data_dir)
+        try:
+            return MiniImagenetRavi(config=config, data_dir=data_dir)
+        except ParseError as error:
+            raise _damaged(data_dir, error) from None
+
+
+def _damaged(data_dir: Path, error: Exception) -> InputError:
+    return InputError(
+        f"--data_dir={data_dir}: the images prepared there are damaged ({type(error).__name__}); "
+        f"delete {data_dir / 'mini_imagenet_ravi'}, and they are prepared again"
+    )
 
 
 @contextlib.contextmanager
@@ -131,15 +166,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _load(builder, split: str, listing: Listing, size: int) -> np.ndarray:
-    """Reads a split into one array, one row per class; classes of unequal size are cut to the smallest."""
-    drawings = min(map(len, listing.values()))
+    """Reads a split into one array, one row per class; all classes have as many images."""
+    drawings = len(next(iter(listing.values())))
     rows = {builder.info.features["label"].str2int(label): row for row, label in enumerate(sorted(listing))}
     filled = np.zeros(len(rows), int)
     images = np.empty((len(rows), drawings, size, size, 3), np.uint8)
     for batch in builder.as_dataset(split=split, batch_size=BATCH).as_numpy_iterator():
         for image, label in zip(batch["image"], batch["label"]):
             row = rows[label]
-            if filled[row] < drawings:
-                images[row, filled[row]] = image
-                filled[row] += 1
+            images[row, filled[row]] = image
+            filled[row] += 1
     return images

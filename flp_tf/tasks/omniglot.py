@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from flp_tf.tasks.classification import Dataset, DatasetOptions, check_episode
 from flp_tf.tasks.images import omniglot_drawings
 from flp_tf.tasks.images.cache import cached
 from flp_tf.tasks.images.omniglot_archives import from_archives
+from flp_tf.tasks.images.omniglot_official import is_evaluation
 from flp_tf.tasks.images.png import check_sizes, decode_ink
 
 # One class in this many is kept from meta-training for validation.
@@ -30,8 +32,8 @@ class OmniglotOptions(DatasetOptions):
     omniglot_archives: str = option(
         "",
         "Folder with images_background.zip and images_evaluation.zip (or the small archives), as they are, packed anew "
-        "or unpacked, instead of a download. The split is the paper's: meta-test has the evaluation set, meta-training "
-        "the background set but every tenth of its classes, which are for validation.",
+        "or unpacked, instead of a download. With both, the split is the paper's: meta-test has the evaluation set, "
+        "meta-training the background set but every tenth of its classes, which are for validation.",
         incidental=True,
         path=True,
     )
@@ -70,8 +72,8 @@ class Omniglot(Dataset):
                 split, len(classes), arrays["images"].shape[1], options.ways, options.shots, options.query_size
             )
         counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
-        official = np.array_equal(splits["test"], np.flatnonzero(arrays["evaluation"]))
-        test = "the evaluation set, as in the paper" if official else ", ".join(sorted(set(alphabets[splits["test"]])))
+        names = alphabets[splits["test"]].tolist()
+        test = "the evaluation set, as in the paper" if is_evaluation(names) else ", ".join(sorted(set(names)))
         summary = f"{len(alphabets)} classes of {len(set(alphabets))} alphabets in {source.name}: {counts} ({test})"
         for line in (*source.notes, summary):
             print(f"Omniglot: {line}", file=sys.stderr)
@@ -113,7 +115,7 @@ def split_classes(
         Indices of classes by split.
 
     Raises:
-        InputError: if an alphabet is unknown, or none is left for meta-training.
+        InputError: if an alphabet is unknown, or too few classes are left for meta-training and validation.
     """
     names = sorted(set(alphabets.tolist()))
     flag = f"--meta_test_alphabets={','.join(meta_test_alphabets)}"
@@ -129,7 +131,12 @@ def split_classes(
     others = np.flatnonzero(~test)
     if not others.size:
         raise InputError(f"{flag} leaves none of the alphabets {', '.join(names)} for meta-training")
-    every = np.clip(len(others) // ways, 1, VALIDATION_EVERY)
+    if ways > len(others) // 2:
+        raise InputError(
+            f"--ways={ways} is more than half of the {len(others)} classes for meta-training and validation; "
+            f"legal values are 2 to {len(others) // 2}"
+        )
+    every = min(len(others) // ways, VALIDATION_EVERY)
     return {
         "train": np.delete(others, np.s_[every - 1 :: every]),
         "validation": others[every - 1 :: every],
@@ -142,11 +149,12 @@ def _decode(source: omniglot_drawings.Source, size: int) -> dict[str, np.ndarray
     drawings = source.read()
     classes = sorted(drawings.classes)
     counts = {character: len(drawings.classes[character]) for character in classes}
+    [(usual, _)] = Counter(counts.values()).most_common(1)
     for character, count in counts.items():
-        if count < max(counts.values()):
+        if count != usual:
             raise InputError(
                 f"{source.flag}: {'/'.join(character)} has {count} drawings in {source.name}, "
-                f"other classes have {max(counts.values())}; unpack the archive again"
+                f"other classes have {usual}; unpack the archive again"
             )
     files = {
         name: png

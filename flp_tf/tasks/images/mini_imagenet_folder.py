@@ -61,14 +61,20 @@ def unnamed(folder: Path, listings: dict[str, Listing]) -> list[str]:
     return sorted(path.name for path in (folder / "images").iterdir() if path.name not in named)
 
 
+def equal_classes(listing: Listing) -> Listing:
+    """Returns as many images of each class as the smallest class has, the first of the csv file."""
+    smallest = min(map(len, listing.values()))
+    return {label: names[:smallest] for label, names in listing.items()}
+
+
 def fingerprint(folder: Path, listings: dict[str, Listing]) -> str:
-    """Returns a text that differs between folders of other contents, without reading the images."""
-    lines = [
-        f"{split} {label} {name} {(folder / 'images' / name).stat().st_size}"
-        for split, listing in listings.items()
-        for label, names in listing.items()
-        for name in names
-    ]
+    """Returns a text that changes with the listings, and with the size or time of any image; no image is read."""
+    lines = []
+    for split, listing in listings.items():
+        for label, names in listing.items():
+            for name in names:
+                stat = (folder / "images" / name).stat()
+                lines.append(f"{split} {label} {name} {stat.st_size} {stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:8]
 
 
@@ -90,7 +96,8 @@ def check_images(folder: Path, listings: dict[str, Listing]) -> None:
         if start != JPEG[0] or JPEG[1] not in end:
             damaged.append(path)
     if damaged:
-        others = f"; so are {len(damaged) - 1} others" if damaged[1:] else ""
+        count = len(damaged) - 1
+        others = f"; so {'is 1 other' if count == 1 else f'are {count} others'}" if count else ""
         raise InputError(f"--mini_imagenet_dir: {damaged[0]} is damaged, or not a JPEG image{others}")
 
 
@@ -109,4 +116,6 @@ def _read_csv(path: Path) -> Listing:
     except (OSError, UnicodeError, csv.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no csv file in UTF-8"
         raise InputError(f"{flag}: {path} cannot be read: {reason}; expected lines {','.join(COLUMNS)}") from None
+    if not listing:
+        raise InputError(f"{flag}: {path} names no images; expected lines {','.join(COLUMNS)}")
     return listing

@@ -5,7 +5,7 @@ import hashlib
 import re
 import zipfile
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -47,14 +47,20 @@ def from_archives(folder: Path) -> Source:
         folder: holds any of the archives, as zip files or as unpacked trees
             `images_background/Greek/character01/0394_01.png`. A zip file that has not the
             official checksum needs the official content: all alphabets and characters,
-            and twenty drawings of each. A tree may be a part.
+            and twenty drawings of each. A tree may be a part, which a note says.
 
     Raises:
-        InputError: if there is no archive, or a damaged one.
+        InputError: if there is no archive, a damaged one, or one both packed and unpacked.
     """
     if not folder.is_dir():
         raise InputError(f"--omniglot_archives={folder} is not a folder; expected there: {EXPECTED}")
-    found = {name: path for name in ARCHIVES for path in (folder / name, folder / f"{name}.zip") if path.exists()}
+    found = {}
+    for name in ARCHIVES:
+        paths = [path for path in (folder / name, folder / f"{name}.zip") if path.exists()]
+        if len(paths) > 1:
+            raise InputError(f"--omniglot_archives={folder} holds both {name} and {name}.zip; expected one of them")
+        if paths:
+            found[name] = paths[0]
     if not found:
         raise InputError(f"--omniglot_archives={folder} holds no archive; expected there: {EXPECTED}")
     listings = {name: _tree(path) if path.is_dir() else _zip(path) for name, path in found.items()}
@@ -84,6 +90,8 @@ def _zip(path: Path) -> Listing:
         identity = hashlib.file_digest(file, "sha256").hexdigest()
         with _intact(path, "it is cut off, or no zip file"), zipfile.ZipFile(file) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise _damaged(path, f"{printable(twice[0])} is in it twice")
     # All is inside one folder, which has the name of the archive.
     drawings = {
         name.removeprefix(f"{path.stem}/"): name
@@ -91,17 +99,26 @@ def _zip(path: Path) -> Listing:
         if name.startswith(f"{path.stem}/") and DRAWING.fullmatch(name.removeprefix(f"{path.stem}/"))
     }
     used = set(drawings.values())
+    if names and not used:
+        raise InputError(
+            f"--omniglot_archives={path.parent}: {path.name} has no drawing at "
+            f"{path.stem}/ALPHABET/characterNN/*.png, but, for one, {printable(names[0])}"
+        )
     return Listing(path, identity, drawings, [name for name in names if name not in used])
 
 
 def _notes(name: str, listing: Listing) -> Iterator[str]:
     """Yields what a user should know of an archive; raises InputError if one that is packed anew lacks something."""
     path = listing.path
-    if not path.is_dir() and listing.identity != ARCHIVES[name].checksum:
+    if path.is_dir() or listing.identity != ARCHIVES[name].checksum:
         places = [tuple(drawing.split("/")[:2]) for drawing in listing.drawings]
-        if difference := omniglot_official.difference(name, places):
+        difference = omniglot_official.difference(name, places)
+        if path.is_dir() and difference:
+            yield f"{path.name} is not the whole official archive: {difference}"
+        elif difference:
             raise _damaged(path, f"neither its checksum nor its content is the official one's: {difference}")
-        yield f"{path.name} is packed anew; its content is the official one's: {omniglot_official.summary(name)}"
+        elif not path.is_dir():
+            yield f"{path.name} is packed anew; it has the official {omniglot_official.summary(name)}"
     if skipped := listing.skipped:
         yield f"{path.name}: skipped {len(skipped)} files that are no drawings, such as {printable(skipped[0])}"
 

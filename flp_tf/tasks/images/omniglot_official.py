@@ -122,6 +122,11 @@ def difference(name: str, drawings: Iterable[tuple[str, str]]) -> str:
     return ""
 
 
+def is_evaluation(alphabets: Iterable[str]) -> bool:
+    """Returns whether these are all classes of the official evaluation set, given by the alphabet of each."""
+    return Counter(alphabets) == ARCHIVES[EVALUATION].alphabets
+
+
 def summary(name: str) -> str:
     """Returns what an official archive holds, in words."""
     alphabets = ARCHIVES[name].alphabets

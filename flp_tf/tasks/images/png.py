@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -41,15 +42,11 @@ def check_sizes(pngs: Iterable[tuple[str, bytes]]) -> None:
     Args:
         pngs: name and content of every file.
     """
-    first = None
-    for name, png in pngs:
-        found = dimensions(name, png)
-        first = first or (name, found)
-        if found != first[1]:
-            raise InputError(
-                f"{name} has {found[0]}x{found[1]} pixels, {first[0]} has {first[1][0]}x{first[1][1]}; "
-                "expected drawings of one size"
-            )
+    sizes = {name: dimensions(name, png) for name, png in pngs}
+    [(usual, _)] = Counter(sizes.values()).most_common(1)
+    for name, (width, height) in sizes.items():
+        if (width, height) != usual:
+            raise InputError(f"{name} has {width}x{height} pixels; expected {usual[0]}x{usual[1]}, as most have")
 
 
 def dimensions(name: str, png: bytes) -> tuple[int, int]:
