@@ -18,7 +18,7 @@ from flp_tf.runs.directory import RunDirectory
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
-ARCHIVES = ROOT.parent / "shared" / "data"
+ARCHIVES = ROOT.parent / "shared" / "data" / "omniglot_full"
 
 
 # Those that take long to repeat: 50 lifetimes of 400 steps of the paper's networks.
