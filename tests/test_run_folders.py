@@ -130,6 +130,21 @@ def test_a_run_does_not_go_on_with_other_data(run_copy, bare, eager, monkeypatch
     assert contents(run_copy) == before
 
 
+@pytest.mark.parametrize("mode", [["--mode=evaluate"], ["--mode=analyze", "--analysis=learning_curves"]])
+def test_a_run_is_not_measured_on_other_data(mode, run_copy, bare, eager, monkeypatch):
+    """Those of a run without a fingerprint are not known; an earlier result stays as it is."""
+    command = [*mode, "--eval_episodes=2", f"--logdir={run_copy}"]
+    monkeypatch.setattr(Sine, "fingerprint", "those")
+    commands.run(*command)
+    config = json.loads((run_copy / "config.json").read_text())
+    config["versions"]["data"] = "these"
+    (run_copy / "config.json").write_text(json.dumps(config))
+    before = contents(run_copy)
+    line = refusal(*command)
+    assert f"--task=sine has other data than those that --logdir={run_copy} was started with; name those" in line
+    assert contents(run_copy) == before
+
+
 @pytest.mark.parametrize("task, flag", [("mini_imagenet", "mini_imagenet_dir"), ("omniglot", "omniglot_archives")])
 def test_the_flag_that_names_other_data_is_said(task, flag, tmp_path):
     directory, config = RunDirectory(tmp_path), configure(task=task, data_dir="caches", **{flag: "images"})

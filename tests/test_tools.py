@@ -11,15 +11,10 @@ import sys
 import commands
 import pytest
 import tensorflow as tf
-from absl.testing import flagsaver
-
-from flp_tf import learners
-from flp_tf.runs.config import configure
 
 sys.path.append(str(commands.ROOT / "tools"))
 import benchmark
 import floor
-import measure
 
 pytestmark = pytest.mark.slow
 
@@ -258,47 +253,6 @@ REFUSED = {
 def test_reproduce_refuses_bad_input():
     for message, printed in zip(REFUSED, refusals("reproduce", [*REFUSED.values()]), strict=True):
         assert message in printed and len(printed.strip().splitlines()) == 1
-
-
-def test_benchmark_measures_engines_and_a_baseline(monkeypatch, tmp_path, capsys):
-    """Rows have the keys that are promised, and their GFLOP/s follow from their seconds.
-
-    The baseline is a checkout; its engine is this library's own. `test_engine_cost.py` measures `plain_xla`.
-    Here the plain loop has no process of its own.
-    """
-    in_fresh_process = benchmark.in_fresh_process
-
-    def measured(row):
-        return measure.measure(row | {"repeats": 1}) if row["engine"] == "plain" else in_fresh_process(row)
-
-    monkeypatch.setattr(benchmark, "in_fresh_process", measured)
-    path = tmp_path / "rows.json"
-    options = ["--match=^sine 1 40 1$", "--engines=plain,baseline", "--repeats=1"]
-    with flagsaver.flagsaver():
-        benchmark.main(benchmark.FLAGS(["benchmark", *options, f"--json={path}", f"--baseline={commands.ROOT}"]))
-    out = capsys.readouterr().out
-    rows = json.loads(path.read_text())
-    assert [row["engine"] for row in rows] == ["plain", "baseline"]
-    # Trunk: 3 products of 993,000 weights less the output's 300; output: 6 of 300.
-    weights = 11 * 300 + 4 * 300 * 300 + 2 * 300 * 900 + 300 * 300
-    flops = 2 * 32 * 40 * (3 * weights + 6 * 300)
-    for row in rows:
-        assert row.items() >= {"task": "sine", "num_plastic_layers": 1, "lifetime": 40, "meta_batch": 1}.items()
-        assert row.keys() >= {"seconds_median", "seconds_min", "seconds_max", "compile_seconds", "peak_mb"}
-        assert row["gflop_per_second"] == pytest.approx(flops / row["seconds_median"] / 1e9)
-        assert f"| sine | 1 | 40 | 1 | {row['engine']} | {row['seconds_median']:.3f} (" in out
-
-
-def test_benchmark_refuses_bad_input():
-    wrong = ["--match=(", "--match=^nothing$", "--engines=fast", "--baseline=/nowhere"]
-    for flag, printed in zip(wrong, refusals("benchmark", [[flag] for flag in wrong]), strict=True):
-        assert flag in printed and "Traceback" not in printed
-
-
-def test_benchmark_measures_the_network_whose_arithmetic_it_counts():
-    config = configure(**measure.flags_of({"task": "sine", "num_plastic_layers": 9, "lifetime": 400}))
-    learner = learners.build(config, config.make_task())
-    assert [tuple(layer.kernel.shape) for layer in learner.network.head] == benchmark.layer_sizes(9)
 
 
 @pytest.mark.parametrize("layers, products", [(1, 8 * 3 + 6), (3, 6 * 3 + 3 * 6)])

@@ -49,6 +49,12 @@ flags.DEFINE_string("mini_imagenet_dir", "", "Also measure the compact mini-Imag
 ENGINES = ("plain", "plain_xla", "lifetime")
 BASELINE = "baseline"
 PRECISION_RUN = "sine_continual_flp2"
+# Networks of images: their meta-batch, and the flag that names the folder of the images.
+OF_IMAGES = {
+    "omniglot_compact": (2, "omniglot_archives"),
+    "omniglot_paper": (1, "omniglot_archives"),
+    "mini_imagenet_compact": (2, "mini_imagenet_dir"),
+}
 KEYS = ("task", "engine", "num_plastic_layers", "lifetime", "meta_batch")
 
 
@@ -59,17 +65,25 @@ def engines() -> list[str]:
 
 
 def settings() -> list[dict]:
-    """Returns the settings of all rows; those of one network and lifetime follow each other."""
+    """Returns the settings of all rows that match; those of one network and lifetime follow each other."""
     cells = [(3, 400, 1)]
     if not FLAGS.quick:
         cells += [(n, t, 1) for t in (400, 40, 1600) for n in (2, 9, 3, 1)]
         cells += [(3, t, m) for t in (40, 400) for m in (4, 16)] + [(3, 100, 1), (3, 6400, 1)]
     rows = [dict(zip(KEYS, ("sine", engine, *cell))) for cell in dict.fromkeys(cells) for engine in engines()]
     rows = [row for row in rows if not row["engine"].startswith("plain") or _plain_gigabytes(row) < FLAGS.max_gb]
-    images = [("omniglot_compact", 2), ("omniglot_paper", 1)] if FLAGS.omniglot_archives else []
-    images += [("mini_imagenet_compact", 2)] if FLAGS.mini_imagenet_dir else []
-    rows += [dict(zip(KEYS, (name, engine, 2, 25, m))) for name, m in images for engine in engines()]
+    rows += [dict(zip(KEYS, (name, engine, 2, 25, m))) for name, (m, _) in OF_IMAGES.items() for engine in engines()]
     return [row for row in rows if re.search(FLAGS.match, " ".join(map(str, _cell(row))))]
+
+
+def missing_flag(row: dict) -> str:
+    """Returns the flag that a row needs, but is not given; empty if there is none."""
+    _, flag = OF_IMAGES.get(row["task"], (1, ""))
+    return flag if flag and not FLAGS[flag].value else ""
+
+
+def _folders() -> dict[str, str]:
+    return {"archives": FLAGS.omniglot_archives, "images": FLAGS.mini_imagenet_dir}
 
 
 def _plain_gigabytes(row: dict) -> float:
@@ -98,7 +112,7 @@ def flops(row: dict, batch: int = 32) -> float:
 
 def in_fresh_process(row: dict) -> dict | None:
     """Returns the measurements of `tools/measure.py` for a row; if it fails, prints the reason and returns None."""
-    options = {"repeats": FLAGS.repeats, "archives": FLAGS.omniglot_archives, "images": FLAGS.mini_imagenet_dir}
+    options = {"repeats": FLAGS.repeats} | _folders()
     checkout = FLAGS.baseline if row["engine"] == BASELINE else ROOT
     command = [sys.executable, str(ROOT / "tools" / "measure.py"), json.dumps(row | options)]
     environment = os.environ | {"PYTHONPATH": str(Path(checkout).resolve())}
@@ -244,14 +258,30 @@ def main(argv: list[str]) -> None:
     if FLAGS.baseline and not (Path(FLAGS.baseline) / "flp_tf").is_dir():
         sys.exit(f"--baseline={FLAGS.baseline} holds no folder flp_tf; legal is a checkout of this repository")
     try:
-        wanted = settings()
+        matching = settings()
     except re.error as error:
         sys.exit(f"--match={FLAGS.match} is no regular expression: {error}")
+    wanted = [row for row in matching if not missing_flag(row)]
+    if matching and not wanted:
+        needed = " or ".join(dict.fromkeys(f"--{missing_flag(row)}" for row in matching))
+        sys.exit(f"--match={FLAGS.match} matches only rows that need {needed}, a folder of images")
     if not wanted:
         sys.exit(f"--match={FLAGS.match} matches no row; rows are called `task N T meta-batch`, such as `sine 3 400 1`")
+    for flag in ("json", "report"):
+        if not Path(FLAGS[flag].value).parent.is_dir():
+            sys.exit(f"--{flag}={FLAGS[flag].value} lies in no folder; make it, or name another file")
+    # Imported here, because they need TensorFlow.
+    import measure
     from tqdm import tqdm
 
-    rate, rows = matmul_rate(), []
+    from flp_tf.errors import InputError
+
+    try:
+        for row in {row["task"]: row for row in wanted if row["task"] in OF_IMAGES}.values():
+            measure.check_images(row | _folders())
+    except InputError as error:
+        sys.exit(str(error))
+    rate, rows, failed = matmul_rate(), [], 0
     with tqdm(total=len(wanted) * FLAGS.rounds, unit="process") as bar:
         for _, of_cell in itertools.groupby(wanted, _cell):
             of_cell = list(of_cell)
@@ -263,11 +293,15 @@ def main(argv: list[str]) -> None:
             for row, rounds in zip(of_cell, found):
                 if sound := [measured for measured in rounds if measured]:
                     rows.append(summary(row, sound))
-            if FLAGS.json:
+                failed += len(rounds) - len(sound)
+            if FLAGS.json and rows:
                 Path(FLAGS.json).write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(rows, rate))
-    if FLAGS.report:
+    if rows:
+        print(table(rows, rate))
+    if FLAGS.report and rows:
         report(rows, rate, Path(FLAGS.report))
+    if failed:
+        sys.exit(f"{failed} of {len(wanted) * FLAGS.rounds} processes failed; each reason is above")
 
 
 if __name__ == "__main__":

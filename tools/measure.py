@@ -37,6 +37,18 @@ def flags_of(row: dict) -> dict[str, Any]:
     return flags | {"task": "omniglot", "rotations": True, "omniglot_archives": row["archives"]}
 
 
+def check_images(row: dict) -> None:
+    """Checks that the folder of a row's images is as expected; the images themselves are not decoded.
+
+    Raises:
+        InputError: if it is not.
+    """
+    from flp_tf.runs.config import configure
+
+    task, options = configure(**flags_of(row)).choice("task")
+    task.is_cached(options)
+
+
 def prepare(row: dict) -> tuple[Any, Callable]:
     """Returns the task of a row, and a function from an episode to its loss, with the meta-gradient taken."""
     if not importlib.util.find_spec("flp_tf.runs"):

@@ -113,10 +113,10 @@ class RunDirectory:
         return bool(Config.from_dict(self.read("config.json")).differences(config))
 
     def check_data(self, config: Config, fingerprint: str) -> None:
-        """Checks that a run continues with the data that it was started with, wherever they are stored.
+        """Checks that a task has the data that the run was started with, wherever they are stored.
 
         Args:
-            config: of the run.
+            config: of the run, with the present locations of the data.
             fingerprint: of the task.
 
         Raises:
@@ -128,8 +128,8 @@ class RunDirectory:
         flags = [flag for flag in config.flags_with("path") if flag in incidental and getattr(config, flag)]
         now = " ".join(f"--{flag}={getattr(config, flag)}" for flag in reversed(flags)) or f"--task={config.task}"
         raise InputError(
-            f"{now} has other data than those that --{self.flag}={self.path} was started with; name those, or start "
-            f"from its weights in another folder, by --init_from={self.path}"
+            f"{now} has other data than those that --{self.flag}={self.path} was started with; name those, or "
+            f"train on the others in another folder, from its weights, by --init_from={self.path}"
         )
 
     def record(self, config: Config, restored: bool, fingerprint: str = "") -> None:

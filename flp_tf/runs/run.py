@@ -67,7 +67,8 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Run:
         **changes: new values for options of the run, by flag, such as `omniglot_archives="DIR"`.
 
     Raises:
-        InputError: if there is no run, no checkpoint, or no checkpoint that fits.
+        InputError: if there is no run, no checkpoint, or no checkpoint that fits, or if the task has other data
+            than those that the run was started with.
     """
     directory = find(path)
     return restore(directory.path, changed(directory.config(), changes))
@@ -151,9 +152,10 @@ def restore(path: Path, config: Config) -> Run:
         config: the configuration.
 
     Raises:
-        InputError: if there is no checkpoint, or none that fits.
+        InputError: if there is no checkpoint, or none that fits, or if the task has other data than the run.
     """
     task = config.make_task()
+    RunDirectory(path).check_data(config, task.fingerprint)
     return Run(Path(path), config, task, restore_learner(path, config, task))
 
 
