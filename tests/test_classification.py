@@ -167,7 +167,9 @@ def test_turned_and_mirrored_classes_are_meta_training_classes_of_their_own(rota
 
 
 def test_the_graph_holds_no_images():
-    task = Classification({split: np.zeros((40, 20, 28, 28, 1), np.uint8) for split in SPLITS})
+    array = np.zeros((40, 20, 28, 28, 1), np.uint8)
+    array[0, 0, 0, 0, 0] = 255
+    task = Classification(dict.fromkeys(SPLITS, array))
     for split in SPLITS:
         concrete = tf.function(lambda i, split=split: sample(task, i, 1, split)).get_concrete_function(tf.constant(0))
         assert len(concrete.graph.as_graph_def().SerializeToString()) < 100_000
@@ -212,7 +214,8 @@ def test_wrong_options_are_refused_in_one_line(kwargs, message):
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_picture_shows_every_image(channels):
-    task = Classification({split: np.full((5, 6, 4, 4, channels), 9, np.uint8) for split in SPLITS}, 3, 2, 4)
+    array = np.arange(5 * 6 * 4 * 4 * channels).reshape(5, 6, 4, 4, channels).astype(np.uint8)
+    task = Classification(dict.fromkeys(SPLITS, array), 3, 2, 4)
     episode = sample(task, count=1, split="validation")
     figure = task.draw(episode, np.roll(episode.query_y, 1, -1), episode.query_y)
     support, query = figure.axes
@@ -246,8 +249,10 @@ def test_images_of_other_types_give_the_same_episodes(kind):
 
 
 def test_float_images_keep_their_precision():
-    arrays = {split: np.full((5, 8, 3, 3, 1), 0.123456789) for split in SPLITS}
-    np.testing.assert_allclose(sample(Classification(arrays, 4, 3, 5)).query_x, 0.123456789, rtol=1e-7)
+    array = np.full((5, 8, 3, 3, 1), 0.123456789)
+    array[..., 0, 0, 0] = 0
+    query = sample(Classification(dict.fromkeys(SPLITS, array), 4, 3, 5)).query_x
+    np.testing.assert_allclose(query[..., 1:, :, :], 0.123456789, rtol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -255,9 +260,21 @@ def test_float_images_keep_their_precision():
     [
         (lambda x: x.astype(int), "test images are int64; expected uint8, booleans, or floats in .0, 1."),
         (lambda x: x.astype(str), "test images are <U3; expected uint8"),
-        (lambda x: x.astype(float), "test images are float64 from 0 to 255; expected .* floats in .0, 1."),
+        (lambda x: x.astype(float), "test images are float64 from 0.0 to 255.0; expected .* floats in .0, 1."),
+        (
+            lambda x: np.where(x == 255, np.float32(1.0000001), np.float32(0.25)),
+            "test images are float32 from 0.25 to 1.0000001; expected",
+        ),
         (lambda x: x / 255.0 - 0.5, "test images are float64 from -0.5 to 0.5; expected"),
-        (lambda x: np.where(x > 0, np.nan, 0.0), "test images are float64 from nan to nan; expected"),
+        (lambda x: np.where(x > 0, np.nan, 0.0), "test images contain NaN; expected"),
+        (lambda x: x * 0, "test images have the value 0 everywhere; expected images with content"),
+        (lambda x: np.full(x.shape, 0.5), "test images have the value 0.5 everywhere"),
+        (lambda x: x == 1000, "test images have the value False everywhere"),
+        (
+            lambda x: tf.cast(x > 60, tf.bfloat16),
+            "test images are bfloat16; expected .* floats in .0, 1. .float16, float32, float64.",
+        ),
+        (lambda x: np.ma.masked_equal(x, 0), "test images have a mask, which would have no effect; expected"),
         (lambda x: x[..., 0], r"test images have shape \(6, 8, 3, 3\); expected .classes, drawings, size, size, chan"),
         (lambda x: x[0], r"test images have shape \(8, 3, 3, 1\); expected"),
         (lambda x: x[:, :, :2], r"test images have shape \(6, 8, 2, 3, 1\); expected"),
@@ -277,6 +294,17 @@ def test_wrong_images_are_refused_in_one_line(change, message):
     with pytest.raises(InputError, match=message) as error:
         Classification({**arrays, "test": change(arrays["test"])}, 4, 3, 5)
     assert "\n" not in str(error.value)
+
+
+def test_images_without_values_are_refused_in_one_line():
+    """As those of a tensor in a graph are."""
+
+    @tf.function(autograph=False)
+    def in_graph(array):
+        Classification(dict.fromkeys(SPLITS, array), 4, 3, 5)
+
+    with pytest.raises(InputError, match="^train images are symbolic, without values; make the task outside tf.func"):
+        in_graph(images("train"))
 
 
 def test_float_images_are_not_scaled_to_nothing():

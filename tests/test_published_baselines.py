@@ -208,6 +208,14 @@ def test_initial_distribution_for_all_plastic_layers(float64):
     assert_close(slow, [layer.kernel.value for layer in learner.network.head])
 
 
+def test_an_initial_distribution_without_a_layer_is_refused(float64):
+    options = {"method": "gradient", "redraw_output": True, "num_plastic_layers": 1}
+    build_learner(**options)
+    build_learner(**options | {"num_plastic_layers": 2}, initial="gaussian")
+    with pytest.raises(InputError, match="^--initial has no effect with --redraw_output and --num_plastic_layers=1"):
+        build_learner(**options, initial="gaussian")
+
+
 @pytest.mark.parametrize("flag", ["plastic_biases", "redraw_output"])
 def test_options_are_those_of_the_gradient_baselines(flag):
     for method in ("gradient", "oml"):

@@ -13,7 +13,7 @@ class RedrawnInitial(Initial):
 
     Where there are seeds, the slow kernel has no effect; without seeds it is `W_0`. The published
     gradient baselines do so with the output layer of Omniglot's networks, in every episode
-    of meta-training (`--redraw_output`); here it holds for meta-test, too.
+    of meta-training only. Here (`--redraw_output`) it holds for meta-test, too.
     """
 
     trains = ()

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from flp_tf.component import GRANULARITIES
 from flp_tf.errors import InputError
-from flp_tf.initial import RedrawnInitial
+from flp_tf.initial import FixedInitial, RedrawnInitial
 from flp_tf.learners.base import Learner, LearnerOptions, network_of
 from flp_tf.networks import Network, State
 from flp_tf.registry import Choice, option
@@ -24,7 +24,9 @@ class OmlOptions(LearnerOptions):
     inner_rate: float = option(0.003, "Rate of oml, initial rate of gradient.", least=0)
     plastic_biases: bool = option(False, "Whether biases of plastic layers change in a lifetime, too, as published.")
     redraw_output: bool = option(
-        False, "Whether every lifetime draws the output layer's initial weights anew, as published for Omniglot."
+        False,
+        "Whether every lifetime draws the output layer's initial weights anew. The published code does so for Omniglot "
+        "in meta-training only.",
     )
 
 
@@ -87,7 +89,16 @@ class GradientLearner(Learner):
     def from_options(
         cls, task: Any, options: Any, parts: Mapping[str, Choice], dtype: str = "float32"
     ) -> "GradientLearner":
-        """Returns the learner of a configuration; see `Learner.from_options`."""
+        """Returns the learner of a configuration; see `Learner.from_options`.
+
+        Raises:
+            InputError: if an initial distribution is chosen, and no layer is left for it.
+        """
+        if options.redraw_output and options.num_plastic_layers == 1 and parts["initial"].component is not FixedInitial:
+            raise InputError(
+                "--initial has no effect with --redraw_output and --num_plastic_layers=1, because the output layer is "
+                "the only plastic one; leave out one of them, or add plastic layers"
+            )
 
         def plastic_options(is_output: bool) -> dict[str, Any]:
             redrawn = is_output and options.redraw_output

@@ -8,7 +8,8 @@ import tensorflow as tf
 from flp_tf.errors import InputError
 
 AXES = "[classes, drawings, size, size, channels]"
-EXPECTED = "uint8, booleans, or floats in [0, 1]"
+FLOATS = ("float16", "float32", "float64")
+EXPECTED = f"uint8, booleans, or floats in [0, 1] ({', '.join(FLOATS)})"
 
 
 def checked(images: Mapping[str, np.ndarray], splits: Sequence[str]) -> dict[str, tf.Tensor]:
@@ -24,7 +25,7 @@ def checked(images: Mapping[str, np.ndarray], splits: Sequence[str]) -> dict[str
         By split, uint8 or float32 tensors of the same shapes.
 
     Raises:
-        InputError: if a split is missing, or has another type, range or shape.
+        InputError: if a split is missing, or has another type, range or shape, or no content.
     """
     if not isinstance(images, Mapping) or set(images) != set(splits):
         given = ", ".join(map(str, images)) if isinstance(images, Mapping) else f"a {type(images).__name__}"
@@ -37,23 +38,31 @@ def checked(images: Mapping[str, np.ndarray], splits: Sequence[str]) -> dict[str
 
 
 def _checked_split(split: str, images: np.ndarray) -> tf.Tensor:
+    if np.ma.is_masked(images):
+        raise InputError(f"{split} images have a mask, which would have no effect; expected an array without one")
     try:
         array = np.asarray(images)
     except ValueError:  # Lists of images of several shapes.
         raise InputError(f"{split} images have no common shape; expected {AXES}") from None
+    except NotImplementedError:
+        raise InputError(f"{split} images are symbolic, without values; make the task outside tf.function") from None
     if array.ndim != 5 or array.shape[2] != array.shape[3]:
         raise InputError(f"{split} images have shape {array.shape}; expected {AXES}")
     if 0 in array.shape:
         raise InputError(f"{split} images have shape {array.shape}, which is empty; expected {AXES}")
+    if array.dtype.name not in ("uint8", "bool", *FLOATS):
+        raise InputError(f"{split} images are {array.dtype}; expected {EXPECTED}")
+    least, most = np.min(array), np.max(array)
+    if np.isnan(least):  # As soon as one value is.
+        raise InputError(f"{split} images contain NaN; expected {EXPECTED}")
+    if least == most:
+        raise InputError(f"{split} images have the value {least!s} everywhere; expected images with content")
     if array.dtype == np.uint8:
-        if np.max(array) == 1:
+        if most == 1:
             raise InputError(f"{split} images are uint8 from 0 to 1, where 255 is white; expected {EXPECTED}")
         return tf.constant(array)
     if array.dtype == np.bool_:
         return tf.constant(array.astype(np.uint8) * np.uint8(255))
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"{split} images are {array.dtype}; expected {EXPECTED}")
-    least, most = np.min(array), np.max(array)
-    if not (least >= 0 and most <= 1):  # Not a number fails, too.
-        raise InputError(f"{split} images are {array.dtype} from {least:g} to {most:g}; expected {EXPECTED}")
+    if least < 0 or most > 1:
+        raise InputError(f"{split} images are {array.dtype} from {least!s} to {most!s}; expected {EXPECTED}")
     return tf.constant(array, tf.float32)
