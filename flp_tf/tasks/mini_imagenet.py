@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from google.protobuf.json_format import ParseError
 
 from flp_tf.errors import InputError
 from flp_tf.files import check_writable, local, printable
@@ -69,7 +70,7 @@ class MiniImagenet(Dataset):
         listings = read_listings(folder)
         for split, listing in listings.items():
             check_listing(folder, split, listing, options.ways, options.shots, options.query_size)
-        used = {split: equal_classes(listing) for split, listing in listings.items()}
+        used = equal_classes(listings)
         images = _prepare(folder, used, options.image_size, data_dir)
         counts = ", ".join(
             "{} {split} classes of {} images".format(*images[split].shape, split=split) for split in SPLITS
@@ -89,9 +90,8 @@ class MiniImagenet(Dataset):
         """Returns whether tensorflow-datasets has its files in `data_dir`."""
         folder = local(options.mini_imagenet_dir, "mini_imagenet_dir")
         data_dir = local(options.data_dir, "data_dir")
-        used = {split: equal_classes(listing) for split, listing in read_listings(folder).items()}
         with _quiet():
-            return _builder(folder, used, options.image_size, data_dir).is_prepared()
+            return _builder(folder, equal_classes(read_listings(folder)), options.image_size, data_dir).is_prepared()
 
 
 def _count(listing: Listing) -> int:
@@ -135,16 +135,14 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
 
 def _builder(folder: Path, listings: dict[str, Listing], size: int, data_dir: Path) -> "MiniImagenetRavi":
     """Returns what makes and reads the files of tensorflow-datasets."""
-    from google.protobuf.json_format import ParseError
-
+    # Imported here, as it imports tensorflow-datasets.
     from flp_tf.tasks.images.mini_imagenet_builder import MiniImagenetConfig, MiniImagenetRavi
 
-    with _quiet():
-        config = MiniImagenetConfig(size, fingerprint(folder, listings), listings)
-        try:
-            return MiniImagenetRavi(config=config, data_dir=data_dir)
-        except ParseError as error:
-            raise _damaged(data_dir, error) from None
+    config = MiniImagenetConfig(size, fingerprint(folder, listings), listings)
+    try:
+        return MiniImagenetRavi(config=config, data_dir=data_dir)
+    except ParseError as error:
+        raise _damaged(data_dir, error) from None
 
 
 def _damaged(data_dir: Path, error: Exception) -> InputError:

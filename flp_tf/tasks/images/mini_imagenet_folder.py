@@ -61,10 +61,13 @@ def unnamed(folder: Path, listings: dict[str, Listing]) -> list[str]:
     return sorted(path.name for path in (folder / "images").iterdir() if path.name not in named)
 
 
-def equal_classes(listing: Listing) -> Listing:
-    """Returns as many images of each class as the smallest class has, the first of the csv file."""
-    smallest = min(map(len, listing.values()))
-    return {label: names[:smallest] for label, names in listing.items()}
+def equal_classes(listings: dict[str, Listing]) -> dict[str, Listing]:
+    """Returns as many images of each class of a split as its smallest class has, the first of the csv file."""
+    smallest = {split: min(map(len, listing.values())) for split, listing in listings.items()}
+    return {
+        split: {label: names[: smallest[split]] for label, names in listing.items()}
+        for split, listing in listings.items()
+    }
 
 
 def fingerprint(folder: Path, listings: dict[str, Listing]) -> str:
