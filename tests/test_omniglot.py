@@ -185,6 +185,8 @@ def test_rotations_stay_in_meta_training(tmp_path, archives):
 )
 def test_wrong_flags_are_told_in_one_line(tmp_path, archives, monkeypatch, flags, message):
     monkeypatch.chdir(tmp_path)
+    # Decoding takes half a minute for all of Omniglot, so it comes after the checks.
+    monkeypatch.setattr(omniglot, "decode_ink", None)
     with pytest.raises(InputError, match=message) as error:
         omniglot.Omniglot(**options(tmp_path, **{"omniglot_archives": "archives", **flags}))
     assert "\n" not in str(error.value)

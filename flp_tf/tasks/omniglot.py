@@ -64,13 +64,8 @@ class Omniglot(Dataset):
     def load_images(options: OmniglotOptions) -> dict[str, np.ndarray]:
         """Returns the drawings by split, uint8 `[classes, drawings, size, size, 1]`."""
         source, path = _source(options)
-        arrays = cached(path, lambda: _decode(source, options.image_size))
-        alphabets = arrays["alphabets"]
-        splits = split_classes(alphabets, arrays["evaluation"], options.meta_test_alphabets, options.ways)
-        for split, classes in splits.items():
-            check_episode(
-                split, len(classes), arrays["images"].shape[1], options.ways, options.shots, options.query_size
-            )
+        arrays = cached(path, lambda: _decode(source, options))
+        alphabets, splits = arrays["alphabets"], _splits(arrays, arrays["images"].shape[1], options)
         counts = ", ".join(f"{len(splits[split])} {split}" for split in SPLITS)
         names = alphabets[splits["test"]].tolist()
         test = "the evaluation set, as in the paper" if is_evaluation(names) else ", ".join(sorted(set(names)))
@@ -144,7 +139,24 @@ def split_classes(
     }
 
 
-def _decode(source: omniglot_drawings.Source, size: int) -> dict[str, np.ndarray]:
+def _splits(classes: Mapping[str, np.ndarray], drawings: int, options: OmniglotOptions) -> dict[str, np.ndarray]:
+    """Returns indices of classes by split.
+
+    Args:
+        classes: the arrays `alphabets` and `evaluation` of `_decode`.
+        drawings: of each class.
+        options: what an episode takes.
+
+    Raises:
+        InputError: if there are too few classes or drawings.
+    """
+    splits = split_classes(classes["alphabets"], classes["evaluation"], options.meta_test_alphabets, options.ways)
+    for split, indices in splits.items():
+        check_episode(split, len(indices), drawings, options.ways, options.shots, options.query_size)
+    return splits
+
+
+def _decode(source: omniglot_drawings.Source, options: OmniglotOptions) -> dict[str, np.ndarray]:
     """Returns the arrays of the cache, one row per class, in the order of their names."""
     drawings = source.read()
     classes = sorted(drawings.classes)
@@ -156,19 +168,21 @@ def _decode(source: omniglot_drawings.Source, size: int) -> dict[str, np.ndarray
                 f"{source.flag}: {'/'.join(character)} has {count} drawings in {source.name}, "
                 f"other classes have {usual}; unpack the archive again"
             )
+    arrays = {
+        "alphabets": np.array([character.alphabet for character in classes]),
+        "characters": np.array([character.character for character in classes]),
+        "evaluation": np.array([character.alphabet in drawings.evaluation_alphabets for character in classes]),
+    }
+    # Before the images are decoded, which takes half a minute.
+    _splits(arrays, usual, options)
     files = {
         name: png
         for character in classes
         for name, png in _named(source, character, drawings.classes[character]).items()
     }
     check_sizes(files.items())
-    images = decode_ink(files, size)
-    return {
-        "images": images.reshape(len(classes), -1, *images.shape[1:]),
-        "alphabets": np.array([character.alphabet for character in classes]),
-        "characters": np.array([character.character for character in classes]),
-        "evaluation": np.array([character.alphabet in drawings.evaluation_alphabets for character in classes]),
-    }
+    images = decode_ink(files, options.image_size)
+    return {"images": images.reshape(len(classes), -1, *images.shape[1:]), **arrays}
 
 
 def _named(

@@ -38,14 +38,15 @@ def checked(images: Mapping[str, np.ndarray], splits: Sequence[str]) -> dict[str
 
 
 def _checked_split(split: str, images: np.ndarray) -> tf.Tensor:
-    if np.ma.is_masked(images):
-        raise InputError(f"{split} images have a mask, which would have no effect; expected an array without one")
     try:
+        masked = np.ma.is_masked(np.ma.asarray(images))  # Of a list of arrays, too.
         array = np.asarray(images)
     except ValueError:  # Lists of images of several shapes.
         raise InputError(f"{split} images have no common shape; expected {AXES}") from None
     except NotImplementedError:
         raise InputError(f"{split} images are symbolic, without values; make the task outside tf.function") from None
+    if masked:
+        raise InputError(f"{split} images have a mask, which would have no effect; expected an array without one")
     if array.ndim != 5 or array.shape[2] != array.shape[3]:
         raise InputError(f"{split} images have shape {array.shape}; expected {AXES}")
     if 0 in array.shape:
