@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,34 +130,37 @@ def export_run(line: CommandLine) -> None:
             export(learner, path, labels.label(saved))
             print(f"SavedModel: {path}")
         else:
-            _export_litert(learner, config, output, line.command["weights"], batch, labels.label(saved))
+            _export_litert(learner, config, directory, output, line.command["weights"], batch)
 
 
 def _export_litert(
-    learner: Learner, config: Config, output: RunDirectory, weights: str, batch: int, label: Mapping[str, Any]
+    learner: Learner, config: Config, directory: RunDirectory, output: RunDirectory, weights: str, batch: int
 ) -> None:
     """Writes a LiteRT file and, where it can be measured, a report of what it is worth, `litert.json`."""
+    label = labels.label(directory.config())
     file = litert.write(learner, output.path, weights, batch or None, label)
     # That of an earlier file, which is not there any more.
     (output.path / labels.REPORT).unlink(missing_ok=True)
     print(f"LiteRT: {file} ({file.stat().st_size / 1024:.0f} KB)")
     try:
-        report = {"weights": weights, "batch": batch, **_measure(learner, config, file), "machine": machine()}
+        measured = _measure(learner, config, directory, file)
     except InputError as error:
         print(f"It was not measured: {error}")
     else:
-        output.write(labels.REPORT, report | {"run": label})
+        report = {"weights": weights, "batch": batch, **measured, "machine": machine(), "run": label}
+        output.write(labels.REPORT, report)
 
 
-def _measure(learner: Learner, config: Config, file: Path) -> dict[str, Any]:
+def _measure(learner: Learner, config: Config, directory: RunDirectory, file: Path) -> dict[str, Any]:
     """Returns what a LiteRT file is worth, and prints it; see `litert.measure`.
 
     Raises:
-        InputError: if the interpreter or the task's data are missing, or the file takes other batches than the task's.
+        InputError: if the interpreter or the data of the run are missing, or if the file takes other batches.
     """
     if not litert.has_interpreter():
         raise InputError('ai-edge-litert is not installed (pip install "ai-edge-litert>=2.1")')
     task = config.make_task()
+    directory.check_data(config, task.fingerprint)
     report = litert.measure(learner, task, file, COMPARED, config.seed)
     print(
         f"  {report['milliseconds_per_step']:.3g} ms per inner step; error on {COMPARED} unseen lifetimes "

@@ -18,6 +18,7 @@ from flp_tf.errors import InputError
 from flp_tf.export import Functions, export, litert
 from flp_tf.runs import labels
 from flp_tf.runs.directory import RunDirectory
+from flp_tf.tasks import Sine
 
 pytestmark = pytest.mark.slow
 
@@ -214,6 +215,18 @@ def test_the_command_makes_files_of_one_batch(finished_run, tmp_path, capsys):
     assert not (tmp_path / "1" / "litert.json").exists()
     line = "It was not measured: an inner step of the task has 4 examples, one of the file, by --batch, 1"
     assert line in capsys.readouterr().out
+
+
+def test_a_file_is_not_measured_on_other_data(run_copy, tmp_path, monkeypatch, capsys):
+    """It is written all the same, because it does not depend on them."""
+    pytest.importorskip("ai_edge_litert")
+    config = json.loads((run_copy / "config.json").read_text())
+    config["versions"]["data"] = "these"
+    (run_copy / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(Sine, "fingerprint", "those")
+    commands.run("--mode=export", "--format=litert", f"--logdir={run_copy}", f"--output={tmp_path / 'out'}")
+    assert "It was not measured: --task=sine has other data than those that" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.tflite"]
 
 
 def test_the_report_of_an_earlier_file_goes_with_it(run_copy, tmp_path, monkeypatch):
