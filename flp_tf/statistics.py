@@ -1,7 +1,8 @@
 """Statistics over independently trained networks, and over lifetimes."""
 
 import math
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,16 +34,45 @@ def ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
         errors: of some networks `[networks]`.
         reference: of others `[networks]`; neither number needs to be the same.
     """
-    # Half a second, which no other command needs.
-    from scipy import stats
-
     with np.errstate(divide="ignore", invalid="ignore"):
         logs, others = np.log(errors), np.log(reference)
         estimate = float(np.exp(np.mean(logs) - np.mean(others))) if len(logs) else math.nan
     many, finite = min(len(logs), len(others)) > 1, np.all(np.isfinite([*logs, *others]))
     if not (many and finite and (np.ptp(logs) and np.ptp(others))):
         return Interval(estimate, math.nan, math.nan)
-    found = stats.ttest_ind(logs, others, equal_var=False).confidence_interval(LEVEL)
+    return _exponential(estimate, _tests().ttest_ind(logs, others, equal_var=False))
+
+
+def paired_ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
+    """Returns the geometric mean of the ratios of paired values, such as two errors of each of some networks.
+
+        exp(mean of log (error / reference))
+
+    Its interval is that of Student's t-test for the mean of the logarithms. There is none for fewer than two
+    pairs, for a value that is zero or not finite, or where the ratio does not vary.
+
+    Args:
+        errors: `[networks]`.
+        reference: of the same networks `[networks]`.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(errors) - np.log(reference)
+        estimate = float(np.exp(np.mean(logs))) if len(logs) else math.nan
+    if len(logs) < 2 or not np.all(np.isfinite(logs)) or not np.ptp(logs):
+        return Interval(estimate, math.nan, math.nan)
+    return _exponential(estimate, _tests().ttest_1samp(logs, 0.0))
+
+
+def _tests() -> ModuleType:
+    """Returns SciPy's tests, whose import takes half a second that no other command needs."""
+    from scipy import stats
+
+    return stats
+
+
+def _exponential(estimate: float, test: Any) -> Interval:
+    """Returns an estimate with the interval of a test of its logarithm."""
+    found = test.confidence_interval(LEVEL)
     return Interval(estimate, float(np.exp(found.low)), float(np.exp(found.high)))
 
 

@@ -59,6 +59,10 @@ def test_adaptation_moves_all_but_the_forward_weights(tmp_path):
     labels = [(row["method"], row["plastic_layers"]) for row in result.rows]
     control = ("feature reuse (1) + lifetimes", 1)
     assert labels == [("feature reuse (1)", 1), control, ("FLP (2)", 2), ("feature reuse (1) + plasticity (2)", 2)]
+    origins = [("", None), ("feature reuse (1)", 0), ("", None), (control[0], 1)]
+    for row, (name, origin) in zip(result.rows, origins):
+        assert row["relative_to"] == name
+        assert not name or row["change"] == pytest.approx(row["mean"] / result.rows[origin]["mean"])
     for method, depth in (("flp", 2), ("feature_reuse", 1)):
         (adapted,) = tmp_path.glob(f"reused_{method}{depth}_*")
         adapted = load(adapted)

@@ -13,7 +13,7 @@ from test_analysis_sweep import errors, scaled, sine_run
 from flp_tf.analysis.comparison import cells
 from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
-from flp_tf.statistics import Interval, ratio
+from flp_tf.statistics import Interval, paired_ratio, ratio
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager", "without_pictures")]
 
@@ -114,6 +114,24 @@ def test_interval_covers_the_ratio_in_95_percent_of_samples():
 def test_an_error_of_zero_has_no_logarithm():
     found = ratio(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
     assert found.estimate == 0.0 and math.isnan(found.low) and found.verdict() == "not established"
+
+
+@pytest.mark.parametrize("errors", [[2.0], [2.0, 0.0], [2.0, math.inf], [2.0, math.nan], [2.0, 4.0]])
+def test_pairs_that_have_no_interval(errors):
+    """One pair, an error without a logarithm, and the same ratio twice."""
+    found = paired_ratio(np.array(errors), np.array([1.0, 2.0][: len(errors)]))
+    assert math.isnan(found.low) and math.isnan(found.high) and found.verdict() == "not established"
+
+
+def test_paired_interval_covers_the_ratio_in_95_percent_of_samples():
+    """Of networks that differ more from each other than their two errors do."""
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(1000):
+        first = rng.normal(0.0, 3.0, 4)
+        found = paired_ratio(np.exp(first + rng.normal(np.log(3.0), 0.2, 4)), np.exp(first))
+        inside.append(found.low < 3 < found.high)
+    assert 0.93 < np.mean(inside) < 0.97
 
 
 def test_samples_that_do_not_vary_have_no_interval():

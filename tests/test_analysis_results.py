@@ -10,7 +10,7 @@ import tensorflow as tf
 from scipy.stats import t
 
 from flp_tf.analysis import ANALYSES, figures
-from flp_tf.analysis.result import Curve, save
+from flp_tf.analysis.result import Baseline, Curve, save
 from flp_tf.analysis.series import Series, in_series
 from flp_tf.errors import InputError
 
@@ -61,7 +61,9 @@ def test_files_and_figure(tmp_path, name):
     assert tuple(rows[0]) == (
         *("method", "networks", "task", "order", *COLUMNS[name]),
         *("quantity", "unit", "mean", tiny.OVER_NETWORKS, tiny.OVER_LIFETIMES),
-        *("compared_with", "ratio", "ratio_low", "ratio_high", "lifetimes"),
+        *("compared_with", "ratio", "ratio_low", "ratio_high"),
+        *(("relative_to", "change", "change_low", "change_high") if name == "readout" else ()),
+        "lifetimes",
     )
     assert {row["method"] for row in rows} == {"FLP (2)", "OML (2), second order"}
     assert {row["unit"] for row in rows} == UNITS[name]
@@ -237,6 +239,24 @@ def test_points_are_compared_with_the_first_series(tmp_path):
     assert c["compared_with"] == "first"
     np.testing.assert_allclose([float(c[name]) for name in names[1:]], expected)
     assert float(e["ratio"]) == pytest.approx(values[0, 0, :, 0].mean() / np.exp(logs[0].mean()))
+
+
+def test_values_are_compared_with_others_of_the_same_network(tmp_path):
+    """By the interval of the paired t-test, from its formula; a curve without a baseline has empty cells."""
+    series = Series("three", tuple(tiny.sine_run(f"runs/{seed}", seed=seed) for seed in range(3)))
+    before, after = np.random.default_rng(0).uniform(1, 2, (2, 3, 4, 1))
+    curves = [
+        Curve(series, "error", "", "before", [1], before.reshape(12, 1)),
+        Curve(series, "error", "", "after", [1], after.reshape(12, 1), Baseline("before", before.reshape(12, 1))),
+    ]
+    result = save("readout", tmp_path, curves, figures.lines(curves, "", ["before", "after"]), "x", "panel")
+    first, second = tiny.table(result.files[1])
+    names = ("relative_to", "change", "change_low", "change_high")
+    assert [first[name] for name in names] == [""] * 4 and second["relative_to"] == "before"
+    logs = np.log(after.mean(1) / before.mean(1))[:, 0]
+    half = t.ppf(0.975, 2) * logs.std(ddof=1) / 3**0.5
+    expected = np.exp(logs.mean() + np.array([0, -half, half]))
+    np.testing.assert_allclose([float(second[name]) for name in names[1:]], expected)
 
 
 @pytest.mark.parametrize(

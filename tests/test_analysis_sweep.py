@@ -129,6 +129,9 @@ def test_lengths_are_those_of_longer_tasks(tmp_path):
     np.testing.assert_array_equal(column(rows, "scale", **own), [1, 2, 4])
     np.testing.assert_allclose(column(rows, **own), [mean for mean, _ in expected], **TOLERANCE)
     np.testing.assert_allclose(column(rows, OVER_LIFETIMES, **own), [error for _, error in expected], rtol=1e-3)
+    means = [mean for mean, _ in expected]
+    np.testing.assert_allclose(column(rows, "change", **own), np.divide(means, means[0]), **TOLERANCE)
+    assert {row["relative_to"] for row in rows} == {"scale 1"}
     assert len(rows) == 6 and len(figure.axes) == 1
 
 

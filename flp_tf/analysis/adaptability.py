@@ -10,7 +10,7 @@ from flp_tf import learners
 from flp_tf.analysis import figures
 from flp_tf.analysis.base import ANALYSES, with_options
 from flp_tf.analysis.readout import errors_after_lifetime
-from flp_tf.analysis.result import Curve, Result, save
+from flp_tf.analysis.result import Baseline, Curve, Result, save
 from flp_tf.analysis.series import Series, identity, in_series
 from flp_tf.errors import InputError
 from flp_tf.files import check_no_link
@@ -87,19 +87,22 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
         raise InputError(f"--analysis={NAME} needs a run of --method={REUSE} in --logdir")
     changes = vars(AdaptabilityOptions(**outer))
     depths = sorted({series.config.num_plastic_layers for series in given} - {1}) or [DEFAULT_DEPTH]
-    adapted = [adapt(series, depth, output, changes) for series in reused for depth in (1, *depths)]
+    # What each series was made from, or its control.
+    origins: dict[str, Series] = {}
+    adapted = []
+    for series in reused:
+        control, *plastic = (adapt(series, depth, output, changes) for depth in (1, *depths))
+        origins |= {control.label: series, **{one.label: control for one in plastic}}
+        adapted += [control, *plastic]
     every = sorted([*given, *adapted], key=lambda series: series.config.num_plastic_layers)
-    curves = [
-        Curve(
-            series,
-            "error",
-            series.task.unit,
-            "after the lifetime",
-            [series.config.num_plastic_layers],
-            errors_after_lifetime(series, lifetimes=lifetimes, seed=seed)[:, None],
-        )
-        for series in every
-    ]
+    errors = {series.label: errors_after_lifetime(series, lifetimes=lifetimes, seed=seed)[:, None] for series in every}
+    curves = []
+    for series in every:
+        origin = origins.get(series.label)
+        baseline = Baseline(origin.label, errors[origin.label]) if origin else None
+        depth = [series.config.num_plastic_layers]
+        panel, unit = "after the lifetime", series.task.unit
+        curves.append(Curve(series, "error", unit, panel, depth, errors[series.label], baseline))
     figure = figures.points(curves, "plastic layers", [curves[0].panel])
     return save(NAME, output, curves, figure, "plastic_layers", "tested", runs=runs)
 

@@ -8,7 +8,7 @@ import numpy as np
 from flp_tf.analysis import figures
 from flp_tf.analysis.base import ANALYSES, with_options
 from flp_tf.analysis.readout import errors_after_lifetime
-from flp_tf.analysis.result import Curve, Result, save
+from flp_tf.analysis.result import Baseline, Curve, Result, save
 from flp_tf.analysis.series import in_series
 from flp_tf.errors import InputError
 from flp_tf.registry import option
@@ -46,8 +46,10 @@ def analyze(
     curves = []
     for series in in_series(runs, NAME):
         of_length = [series._replace(runs=tuple(longer(run, scale) for run in series.runs)) for scale in chosen]
-        errors = [errors_after_lifetime(one, lifetimes=lifetimes, seed=seed) for one in of_length]
-        curves.append(Curve(series, "error", series.task.unit, PANEL, chosen, np.stack(errors, -1)))
+        parts = [errors_after_lifetime(one, lifetimes=lifetimes, seed=seed) for one in of_length]
+        errors = np.stack(parts, -1)
+        shortest = Baseline(f"scale {chosen[0]}", np.repeat(errors[:, :1], len(chosen), -1))
+        curves.append(Curve(series, "error", series.task.unit, PANEL, chosen, errors, shortest))
     figure = figures.points(curves, "length of the lifetime, in that of the run", [PANEL])
     return save(NAME, output, curves, figure, "scale", "tested")
 

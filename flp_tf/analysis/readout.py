@@ -9,7 +9,7 @@ import tensorflow as tf
 from flp_tf import losses
 from flp_tf.analysis import figures
 from flp_tf.analysis.base import ANALYSES
-from flp_tf.analysis.result import Curve, Result, save
+from flp_tf.analysis.result import Baseline, Curve, Result, save
 from flp_tf.analysis.series import Series, in_series, measure
 from flp_tf.errors import InputError
 from flp_tf.meta.evaluation import Evaluator
@@ -33,7 +33,8 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
     the output layer are frozen, and the output layer is fitted to the same data: in
     closed form for regression (the limit of many epochs), with `EPOCHS` epochs of
     logistic regression for classification. If the meta-learned features alone explained
-    the performance, the fitted readout would be no worse.
+    the performance, the fitted readout would be no worse: the column `change` of the CSV, the
+    ratio of both errors within each network, would not be above 1.
 
     Args:
         runs: networks with different numbers of plastic layers.
@@ -48,13 +49,13 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int) -> Resu
         raise InputError(f"--analysis={NAME} has no fit for the loss of --task={runs[0].config.task}")
     curves = []
     for series in in_series(runs, NAME):
-        errors = (
-            errors_after_lifetime(series, lifetimes=lifetimes, seed=seed),
-            measure(series, fitted_errors, lifetimes=lifetimes, seed=seed),
-        )
-        depth = [series.config.num_plastic_layers]
-        unit = series.task.unit
-        curves += [Curve(series, "error", unit, panel, depth, values[:, None]) for panel, values in zip(PANELS, errors)]
+        errors = errors_after_lifetime(series, lifetimes=lifetimes, seed=seed)[:, None]
+        fitted = measure(series, fitted_errors, lifetimes=lifetimes, seed=seed)[:, None]
+        shared = {"quantity": "error", "unit": series.task.unit, "x": [series.config.num_plastic_layers]}
+        curves += [
+            Curve(series, panel=PANELS[0], values=errors, **shared),
+            Curve(series, panel=PANELS[1], values=fitted, baseline=Baseline(PANELS[0], errors), **shared),
+        ]
     figure = figures.points(curves, "plastic layers", PANELS)
     figures.join(figure, curves, PANELS)
     return save(NAME, output, curves, figure, "plastic_layers", "readout")

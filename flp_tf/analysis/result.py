@@ -18,12 +18,26 @@ from flp_tf.files import check_complete, whole
 from flp_tf.runs import labels
 from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
-from flp_tf.statistics import ratio, standard_error
+from flp_tf.statistics import Interval, paired_ratio, ratio, standard_error
 
 PNG_DPI = 160
 STATISTICS = ("quantity", "unit", "mean", "standard_error_over_networks", "standard_error_over_lifetimes")
 # A series that another one is compared with, the ratio of both, and the ends of its interval.
 COMPARISON = ("compared_with", "ratio", "ratio_low", "ratio_high")
+# Another value of the same networks, the ratio to it within each network, and the ends of its interval.
+CHANGE = ("relative_to", "change", "change_low", "change_high")
+
+
+class Baseline(NamedTuple):
+    """What the values of a curve are compared with, network by network.
+
+    Attributes:
+        name: what it is.
+        values: of the same networks or of those that they were made from, `[networks * lifetimes, points]`.
+    """
+
+    name: str
+    values: np.ndarray
 
 
 class Curve(NamedTuple):
@@ -36,6 +50,7 @@ class Curve(NamedTuple):
         panel: where or on what it is measured, such as "output layer".
         x: places of the points `[points]`: numbers, or texts in the order of the axis.
         values: `[networks * lifetimes, points]`, network after network, with the same lifetimes for each.
+        baseline: what each network is compared with, if anything.
     """
 
     series: Series
@@ -44,6 +59,7 @@ class Curve(NamedTuple):
     panel: str
     x: Sequence[float | str]
     values: np.ndarray
+    baseline: Baseline | None = None
 
     def mean(self) -> np.ndarray:
         """Returns the mean over networks and lifetimes `[points]`."""
@@ -69,6 +85,11 @@ class Curve(NamedTuple):
     def networks(self) -> np.ndarray:
         """Returns the means over lifetimes of each network `[networks, points]`."""
         return np.mean(self._by_network(), axis=1)
+
+    def changes(self) -> list[Interval]:
+        """Returns the ratio to the baseline within each network, its geometric mean and interval, of every point."""
+        reference = self._replace(values=self.baseline.values).networks()
+        return [paired_ratio(*of_point) for of_point in zip(self.networks().T, reference.T)]
 
     def _by_network(self) -> np.ndarray:
         """Returns the values `[networks, lifetimes, points]`."""
@@ -109,12 +130,14 @@ def save(
 
         method, networks, task, order, <panel_name>, <x_name>, quantity, unit, mean,
         standard_error_over_networks, standard_error_over_lifetimes,
-        compared_with, ratio, ratio_low, ratio_high, lifetimes
+        compared_with, ratio, ratio_low, ratio_high, [relative_to, change, change_low, change_high,] lifetimes
 
     `lifetimes` is the number for all `networks` (seeds) together. The standard error over a single network or
     lifetime is empty. `ratio` is the ratio of geometric means over networks to `compared_with`, the first series
     with the same quantity, panel and place, with the ends of Welch's 95 % interval (`flp_tf.statistics.ratio`).
-    It is empty for the first series itself, and for values that are not positive.
+    It is empty for the first series itself, and for values that are not positive. The columns in brackets are
+    there if a curve has a baseline: `change` is the ratio to it within each network, its geometric mean and the
+    interval of the paired t-test (`flp_tf.statistics.paired_ratio`).
 
     Args:
         analysis: its name.
@@ -130,8 +153,10 @@ def save(
         InputError: if the folder cannot be written, or holds files of these names that the analysis did not write.
     """
     runs = runs or [run for curve in curves for run in curve.series.runs]
-    columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, *COMPARISON, counted]
+    columns = ["method", "networks", "task", "order", panel_name, x_name, *STATISTICS, *COMPARISON, *CHANGE, counted]
     rows = [dict(zip(columns, row)) for curve in curves for row in _rows(curve, _first_like(curve, curves))]
+    if not any(curve.baseline for curve in curves):
+        rows = [{name: value for name, value in row.items() if name not in CHANGE} for row in rows]
     return write(analysis, output, runs, figure, rows)
 
 
@@ -233,11 +258,12 @@ def _rows(curve: Curve, first: Curve) -> list[tuple]:
     """Returns the points of a curve in the order of the columns."""
     config = curve.series.config
     shared = (curve.series.label, len(curve.series.runs), config.task, order_name(config), curve.panel)
-    points = zip(curve.x, curve.mean(), curve.over_networks(), curve.over_lifetimes(), _comparisons(curve, first))
+    compared = zip(_comparisons(curve, first), _changes(curve))
+    points = zip(curve.x, curve.mean(), curve.over_networks(), curve.over_lifetimes(), compared)
     named = (curve.quantity, curve.unit)
     return [
-        (*shared, _plain(x), *named, float(mean), *map(finite, errors), *compared, len(curve.values))
-        for x, mean, *errors, compared in points
+        (*shared, _plain(x), *named, float(mean), *map(finite, errors), *ratio_to, *change, len(curve.values))
+        for x, mean, *errors, (ratio_to, change) in points
     ]
 
 
@@ -249,6 +275,13 @@ def _comparisons(curve: Curve, first: Curve) -> list[tuple]:
         (first.series.label, *map(finite, ratio(networks, reference[x]))) if x in reference else empty
         for x, networks in zip(curve.x, curve.networks().T)
     ]
+
+
+def _changes(curve: Curve) -> list[tuple]:
+    """Returns `CHANGE` of every point of a curve, empty if it has no baseline."""
+    if curve.baseline is None:
+        return [("",) * len(CHANGE)] * len(curve.x)
+    return [(curve.baseline.name, *map(finite, change)) for change in curve.changes()]
 
 
 def _plain(x: float | str) -> float | str:
