@@ -142,7 +142,7 @@ TABLE1 = Table(
         interference=[("flp2", "continual"), ("gradient3", "continual"), ("gradient3_first_order", "continual")],
         alignment=[("flp2", "continual"), ("flp3", "continual")],
         # The paper's Fig. 2D is of the i.i.d. task.
-        update_norms=[("flp2", "iid"), ("gradient3", "iid")],
+        update_norms=[("flp2", "iid"), ("gradient3", "iid"), ("gradient3_first_order", "iid")],
         learning_curves=[
             (name, "continual")
             for name in ("feature_reuse_linear", "flp2", "flp3", "gradient3", "gradient3_first_order", "oml3", "dfa2")
