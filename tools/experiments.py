@@ -148,7 +148,11 @@ TABLE1 = Table(
             for name in ("feature_reuse_linear", "flp2", "flp3", "gradient3", "gradient3_first_order", "oml3", "dfa2")
         ],
     )
-    | {"update_norms_continual": Figure("update_norms", [("flp2", "continual"), ("gradient3", "continual")])},
+    | {
+        "update_norms_continual": Figure("update_norms", [("flp2", "continual"), ("gradient3", "continual")]),
+        # Four times as long, no network is finite.
+        "lengths": Figure("lengths", [("flp2", "continual")], ("--scales=1,2",)),
+    },
 )
 
 TABLE2 = Table(
