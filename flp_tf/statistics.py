@@ -1,12 +1,13 @@
 """Statistics over independently trained networks, and over lifetimes."""
 
 import math
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 LEVEL = 0.95
+# Logarithms that differ by less are the same number: errors are computed in float32.
+ROUNDING = 1e-6
 LOWER, HIGHER, UNCLEAR = "lower", "higher", "not established"
 
 
@@ -34,46 +35,56 @@ def ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
         errors: of some networks `[networks]`.
         reference: of others `[networks]`; neither number needs to be the same.
     """
+    # Half a second, which no other command needs.
+    from scipy import stats
+
     with np.errstate(divide="ignore", invalid="ignore"):
         logs, others = np.log(errors), np.log(reference)
         estimate = float(np.exp(np.mean(logs) - np.mean(others))) if len(logs) else math.nan
-    many, finite = min(len(logs), len(others)) > 1, np.all(np.isfinite([*logs, *others]))
-    if not (many and finite and (np.ptp(logs) and np.ptp(others))):
+    if not (_varies(logs) and _varies(others)):
         return Interval(estimate, math.nan, math.nan)
-    return _exponential(estimate, _tests().ttest_ind(logs, others, equal_var=False))
+    return _exponential(estimate, stats.ttest_ind(logs, others, equal_var=False).confidence_interval(LEVEL))
 
 
 def paired_ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
-    """Returns the geometric mean of the ratios of paired values, such as two errors of each of some networks.
+    """Returns the geometric mean of the ratios of paired values, such as two errors of each network.
 
         exp(mean of log (error / reference))
 
     Its interval is that of Student's t-test for the mean of the logarithms. There is none for fewer than two
-    pairs, for a value that is zero or not finite, or where the ratio does not vary.
+    pairs, for a value that is not positive or not finite, or where the ratio does not vary.
 
     Args:
         errors: `[networks]`.
         reference: of the same networks `[networks]`.
+
+    Raises:
+        ValueError: if there are not as many of one as of the other.
     """
+    # Half a second, which no other command needs.
+    from scipy import stats
+
+    if np.shape(errors) != np.shape(reference):
+        raise ValueError(
+            f"errors have shape {np.shape(errors)}, the reference {np.shape(reference)}; expected the same"
+        )
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(errors) - np.log(reference)
         estimate = float(np.exp(np.mean(logs))) if len(logs) else math.nan
-    if len(logs) < 2 or not np.all(np.isfinite(logs)) or not np.ptp(logs):
+    if not _varies(logs):
         return Interval(estimate, math.nan, math.nan)
-    return _exponential(estimate, _tests().ttest_1samp(logs, 0.0))
+    return _exponential(estimate, stats.ttest_1samp(logs, 0.0).confidence_interval(LEVEL))
 
 
-def _tests() -> ModuleType:
-    """Returns SciPy's tests, whose import takes half a second that no other command needs."""
-    from scipy import stats
-
-    return stats
+def _varies(logs: np.ndarray) -> bool:
+    """Returns whether logarithms are finite and differ: copies of one network are no sample."""
+    return len(logs) > 1 and bool(np.all(np.isfinite(logs))) and np.ptp(logs) > ROUNDING
 
 
-def _exponential(estimate: float, test: Any) -> Interval:
-    """Returns an estimate with the interval of a test of its logarithm."""
-    found = test.confidence_interval(LEVEL)
-    return Interval(estimate, float(np.exp(found.low)), float(np.exp(found.high)))
+def _exponential(estimate: float, ends: tuple[float, float]) -> Interval:
+    """Returns an estimate with the ends of the interval of its logarithm."""
+    low, high = np.exp(ends)
+    return Interval(estimate, float(low), float(high))
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:

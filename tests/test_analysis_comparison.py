@@ -116,11 +116,16 @@ def test_an_error_of_zero_has_no_logarithm():
     assert found.estimate == 0.0 and math.isnan(found.low) and found.verdict() == "not established"
 
 
-@pytest.mark.parametrize("errors", [[2.0], [2.0, 0.0], [2.0, math.inf], [2.0, math.nan], [2.0, 4.0]])
+@pytest.mark.parametrize("errors", [[2.0], [2.0, 0.0], [2.0, -1.0], [2.0, math.inf], [2.0, math.nan], [0.3, 2.1]])
 def test_pairs_that_have_no_interval(errors):
-    """One pair, an error without a logarithm, and the same ratio twice."""
-    found = paired_ratio(np.array(errors), np.array([1.0, 2.0][: len(errors)]))
+    """One pair, an error without a logarithm, and the same ratio twice, but for its rounding."""
+    found = paired_ratio(np.array(errors), np.array([0.1, 0.7][: len(errors)]))
     assert math.isnan(found.low) and math.isnan(found.high) and found.verdict() == "not established"
+
+
+def test_pairs_need_as_many_of_each():
+    with pytest.raises(ValueError, match=r"errors have shape \(3,\), the reference \(1,\); expected the same"):
+        paired_ratio(np.array([1.0, 2.0, 3.0]), np.array([1.0]))
 
 
 def test_paired_interval_covers_the_ratio_in_95_percent_of_samples():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from analysis_runs import LIFETIMES, OVER_LIFETIMES, column, mean_and_error
+from scipy.stats import t
 
 from flp_tf.analysis import readout
 
@@ -76,6 +77,20 @@ def test_readout_of_networks_of_all_depths(tmp_path):
     result = tiny.analyze("readout", runs, tmp_path, lifetimes=2)
     depths = [(row["method"], row["plastic_layers"]) for row in result.rows if row["readout"] == readout.PANELS[1]]
     assert depths == [("feature reuse (1)", 1), ("FLP (2)", 2), ("FLP (3)", 3)]
+
+
+def test_both_errors_are_compared_within_each_network(tmp_path):
+    """Of two networks, by the ratio of each one's means, whose interval has one degree of freedom."""
+    runs = [tiny.sine_run(f"runs/{seed}", seed=seed) for seed in range(2)]
+    logs = []
+    for run in runs:
+        plastic, fitted = (row["mean"] for row in tiny.analyze("readout", [run], tmp_path / run.path, lifetimes=2).rows)
+        logs.append(np.log(fitted / plastic))
+    row = tiny.analyze("readout", runs, tmp_path / "both", lifetimes=2).rows[1]
+    assert row["relative_to"] == readout.PANELS[0] and row["readout"] == readout.PANELS[1]
+    half = t.ppf(0.975, 1) * np.std(logs, ddof=1) / 2**0.5
+    expected = np.exp(np.mean(logs) + np.array([0, -half, half]))
+    np.testing.assert_allclose([row[name] for name in ("change", "change_low", "change_high")], expected, rtol=1e-3)
 
 
 def test_readout_of_classes_is_in_percent(tmp_path, monkeypatch):

@@ -196,6 +196,7 @@ def test_from_the_command_line(run_copy):
     for name in ("lengths", "sweep"):
         assert (run_copy / "analysis" / name / f"{name}.png").is_file()
     assert "--scales=0 is too small" in commands.refusal(*shared, "--analysis=lengths", "--scales=0")
+    assert "--scales= names no length; legal" in commands.refusal(*shared, "--analysis=lengths", "--scales=")
     assert "--against does not go with --analysis=lengths" in commands.refusal(
         *shared, "--analysis=lengths", "--against=width"
     )

@@ -56,6 +56,7 @@ def test_float_images_keep_their_precision():
         ),
         (lambda x: np.ma.masked_equal(x, 0), "test images have a mask, which would have no effect; expected"),
         (lambda x: list(np.ma.masked_equal(x, 0)), "test images have a mask, which would have no effect; expected"),
+        (lambda x: [tuple(of_class) for of_class in np.ma.masked_equal(x, 0)], "test images have a mask, which would"),
         (lambda x: x[..., 0], r"test images have shape \(6, 8, 3, 3\); expected .classes, drawings, size, size, chan"),
         (lambda x: x[0], r"test images have shape \(8, 3, 3, 1\); expected"),
         (lambda x: x[:, :, :2], r"test images have shape \(6, 8, 2, 3, 1\); expected"),

@@ -257,24 +257,10 @@ def test_broken_archive_is_refused_by_name(tmp_path, archives, damage, message):
     assert "\n" not in str(error.value)
 
 
-def png(*shape, value=255):
-    return tf.io.encode_png(np.full(shape, value, np.uint8)).numpy()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is empty; expected a PNG image"),
-        (b"x", "is not a PNG image; expected a PNG image"),
-        (png(16, 16, 1), "is white everywhere; expected a drawing in black"),
-        (png(16, 16, 3, value=0), "has colors or transparency; expected a PNG image of black and white or gray"),
-        (png(16, 16, 4, value=0), "has colors or transparency; expected"),
-        (png(16, 16, 2, value=0), "has colors or transparency; expected"),
-    ],
-)
-def test_a_file_that_is_no_drawing_is_named(tmp_path, archives, content, message):
+@pytest.mark.parametrize(("content", "message"), [(b"", "is empty"), (b"x", "is not a PNG image")])
+def test_damaged_drawing_is_named(tmp_path, archives, content, message):
     pack(archives, BACKGROUND, {**files_of(BACKGROUND), "images_background/Beta/character02/0007_02.png": content})
-    with pytest.raises(InputError, match=f"Beta/character02/0007_02.png in .* {message}"):
+    with pytest.raises(InputError, match=f"Beta/character02/0007_02.png in .* {message}; expected a PNG image"):
         load(tmp_path)
 
 

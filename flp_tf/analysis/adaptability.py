@@ -23,6 +23,7 @@ from flp_tf.runs.directory import RunDirectory
 from flp_tf.runs.run import Run
 
 NAME = "adaptability"
+PANEL = "after the lifetime"
 # Features are meta-learned with the first method, and adapted with the second.
 REUSE, PLASTIC = "feature_reuse", "flp"
 DEFAULT_DEPTH = 2
@@ -87,7 +88,7 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
         raise InputError(f"--analysis={NAME} needs a run of --method={REUSE} in --logdir")
     changes = vars(AdaptabilityOptions(**outer))
     depths = sorted({series.config.num_plastic_layers for series in given} - {1}) or [DEFAULT_DEPTH]
-    # What each series was made from, or its control.
+    # By label: the series that a control was made from, and the control of a plastic one.
     origins: dict[str, Series] = {}
     adapted = []
     for series in reused:
@@ -99,11 +100,10 @@ def analyze(runs: list[Run], output: Path, *, lifetimes: int, seed: int, **outer
     curves = []
     for series in every:
         origin = origins.get(series.label)
-        baseline = Baseline(origin.label, errors[origin.label]) if origin else None
-        depth = [series.config.num_plastic_layers]
-        panel, unit = "after the lifetime", series.task.unit
-        curves.append(Curve(series, "error", unit, panel, depth, errors[series.label], baseline))
-    figure = figures.points(curves, "plastic layers", [curves[0].panel])
+        baseline = None if origin is None else Baseline(origin.label, errors[origin.label])
+        shared = {"quantity": "error", "unit": series.task.unit, "x": [series.config.num_plastic_layers]}
+        curves.append(Curve(series, panel=PANEL, values=errors[series.label], baseline=baseline, **shared))
+    figure = figures.points(curves, "plastic layers", [PANEL])
     return save(NAME, output, curves, figure, "plastic_layers", "tested", runs=runs)
 
 

@@ -40,15 +40,17 @@ def analyze(
         scales: the lengths, in lifetimes of `--lifetime` inner steps.
 
     Raises:
-        InputError: if lifetimes of the task cannot have one of these lengths.
+        InputError: if lifetimes of the task cannot have one of these lengths, or there is none.
     """
+    if not scales:
+        raise InputError("--scales= names no length; legal are one or more whole numbers, such as 1,2,4,10")
     chosen = sorted(set(scales))
     curves = []
     for series in in_series(runs, NAME):
         of_length = [series._replace(runs=tuple(longer(run, scale) for run in series.runs)) for scale in chosen]
         parts = [errors_after_lifetime(one, lifetimes=lifetimes, seed=seed) for one in of_length]
         errors = np.stack(parts, -1)
-        shortest = Baseline(f"scale {chosen[0]}", np.repeat(errors[:, :1], len(chosen), -1))
+        shortest = Baseline(f"scale {chosen[0]}", errors[:, :1])
         curves.append(Curve(series, "error", series.task.unit, PANEL, chosen, errors, shortest))
     figure = figures.points(curves, "length of the lifetime, in that of the run", [PANEL])
     return save(NAME, output, curves, figure, "scale", "tested")

@@ -33,7 +33,8 @@ class Baseline(NamedTuple):
 
     Attributes:
         name: what it is.
-        values: of the same networks or of those that they were made from, `[networks * lifetimes, points]`.
+        values: of the same networks, of those that they were made from, or of their controls, in the same order;
+            `[networks * lifetimes, points]`, or one point for all.
     """
 
     name: str
@@ -87,9 +88,9 @@ class Curve(NamedTuple):
         return np.mean(self._by_network(), axis=1)
 
     def changes(self) -> list[Interval]:
-        """Returns the ratio to the baseline within each network, its geometric mean and interval, of every point."""
-        reference = self._replace(values=self.baseline.values).networks()
-        return [paired_ratio(*of_point) for of_point in zip(self.networks().T, reference.T)]
+        """Returns, for every point, the geometric mean over networks of the ratio to the baseline, and its interval."""
+        reference = self._replace(values=np.broadcast_to(self.baseline.values, self.values.shape)).networks()
+        return [paired_ratio(*of_point) for of_point in zip(self.networks().T, reference.T, strict=True)]
 
     def _by_network(self) -> np.ndarray:
         """Returns the values `[networks, lifetimes, points]`."""
@@ -136,8 +137,10 @@ def save(
     lifetime is empty. `ratio` is the ratio of geometric means over networks to `compared_with`, the first series
     with the same quantity, panel and place, with the ends of Welch's 95 % interval (`flp_tf.statistics.ratio`).
     It is empty for the first series itself, and for values that are not positive. The columns in brackets are
-    there if a curve has a baseline: `change` is the ratio to it within each network, its geometric mean and the
-    interval of the paired t-test (`flp_tf.statistics.paired_ratio`).
+    there if a curve has a baseline: `change` is the geometric mean over networks of the ratio to it, with the
+    interval of the paired t-test (`flp_tf.statistics.paired_ratio`). A network's value is its mean over lifetimes.
+    Welch's interval is for independent networks. Where a series was made from the networks of another, as in
+    `adaptability`, `change` compares them.
 
     Args:
         analysis: its name.
@@ -262,7 +265,7 @@ def _rows(curve: Curve, first: Curve) -> list[tuple]:
     points = zip(curve.x, curve.mean(), curve.over_networks(), curve.over_lifetimes(), compared)
     named = (curve.quantity, curve.unit)
     return [
-        (*shared, _plain(x), *named, float(mean), *map(finite, errors), *ratio_to, *change, len(curve.values))
+        (*shared, _plain(x), *named, *map(finite, (mean, *errors)), *ratio_to, *change, len(curve.values))
         for x, mean, *errors, (ratio_to, change) in points
     ]
 

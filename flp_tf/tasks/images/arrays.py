@@ -1,6 +1,7 @@
 """Arrays of images as users give them, checked."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -38,15 +39,14 @@ def checked(images: Mapping[str, np.ndarray], splits: Sequence[str]) -> dict[str
 
 
 def _checked_split(split: str, images: np.ndarray) -> tf.Tensor:
+    if _is_masked(images):
+        raise InputError(f"{split} images have a mask, which would have no effect; expected an array without one")
     try:
-        masked = np.ma.is_masked(np.ma.asarray(images))  # Of a list of arrays, too.
         array = np.asarray(images)
     except ValueError:  # Lists of images of several shapes.
         raise InputError(f"{split} images have no common shape; expected {AXES}") from None
     except NotImplementedError:
         raise InputError(f"{split} images are symbolic, without values; make the task outside tf.function") from None
-    if masked:
-        raise InputError(f"{split} images have a mask, which would have no effect; expected an array without one")
     if array.ndim != 5 or array.shape[2] != array.shape[3]:
         raise InputError(f"{split} images have shape {array.shape}; expected {AXES}")
     if 0 in array.shape:
@@ -67,3 +67,8 @@ def _checked_split(split: str, images: np.ndarray) -> tf.Tensor:
     if least < 0 or most > 1:
         raise InputError(f"{split} images are {array.dtype} from {least!s} to {most!s}; expected {EXPECTED}")
     return tf.constant(array, tf.float32)
+
+
+def _is_masked(images: Any) -> bool:
+    """Returns whether images, or any in lists of them, have a mask that hides something."""
+    return any(map(_is_masked, images)) if isinstance(images, (list, tuple)) else np.ma.is_masked(images)

@@ -15,8 +15,9 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Bytes of a chunk that are not its content: length, type and checksum.
 FRAME = 12
 HEADER = struct.Struct(">II5B")
-# The color type of images that have one channel and no palette.
-GRAY = 0
+# Color types: one channel; and colors, a palette, or transparency.
+GRAY, OTHERS = 0, (2, 3, 4, 6)
+TRANSPARENCY = b"tRNS"
 # More pixels than a drawing has; a header that says so is damaged.
 MOST_PIXELS = 10**8
 # Drawings that are scaled together: a few at a time take three times as long.
@@ -31,15 +32,11 @@ def decode_ink(pngs: Mapping[str, bytes], size: int) -> np.ndarray:
         size: height and width that they are scaled to.
 
     Raises:
-        InputError: naming the first file that cannot be decoded, or is white everywhere.
+        InputError: naming the first file that cannot be decoded, or has one color everywhere.
     """
     files = list(pngs.items())
     parts = [files[first : first + TOGETHER] for first in range(0, len(files), TOGETHER)]
-    images = np.concatenate([resized(255 - tf.stack([_decoded(*file) for file in part]), size) for part in parts])
-    blank = np.flatnonzero(~images.any(axis=(1, 2, 3)))
-    if blank.size:
-        raise InputError(f"{files[blank[0]][0]} is white everywhere; expected a drawing in black")
-    return images
+    return np.concatenate([resized(255 - np.stack([_decoded(*file) for file in part]), size) for part in parts])
 
 
 def check_sizes(pngs: Iterable[tuple[str, bytes]]) -> None:
@@ -65,7 +62,7 @@ def dimensions(name: str, png: bytes) -> tuple[int, int]:
         png: its content.
 
     Raises:
-        InputError: if it is no PNG image, is damaged, or has colors or transparency.
+        InputError: if it is no PNG image, is damaged, or has a palette, colors or transparency.
     """
     if not png.startswith(SIGNATURE):
         raise InputError(f"{name} is {'not a PNG image' if png else 'empty'}; expected a PNG image")
@@ -79,15 +76,19 @@ def dimensions(name: str, png: bytes) -> tuple[int, int]:
             *size, _, color = HEADER.unpack_from(png, position + 8)[:4]
         kinds.append(kind)
         position = end
-    if kinds[:1] != [b"IHDR"] or kinds[-1:] != [b"IEND"] or not 0 < size[0] * size[1] <= MOST_PIXELS:
+    whole = kinds[:1] == [b"IHDR"] and kinds.count(b"IHDR") == 1 and kinds[-1:] == [b"IEND"]
+    if not whole or not 0 < size[0] * size[1] <= MOST_PIXELS or color not in (GRAY, *OTHERS):
         raise InputError(f"{name} is damaged or cut off; expected a PNG image")
-    if color != GRAY:
-        raise InputError(f"{name} has colors or transparency; expected a PNG image of black and white or gray")
+    if color != GRAY or TRANSPARENCY in kinds:
+        raise InputError(f"{name} has a palette, colors or transparency; expected a PNG image with one gray channel")
     return tuple(size)
 
 
-def _decoded(name: str, png: bytes) -> tf.Tensor:
+def _decoded(name: str, png: bytes) -> np.ndarray:
     try:
-        return tf.io.decode_png(png, channels=1)
+        image = tf.io.decode_png(png, channels=1).numpy()
     except tf.errors.InvalidArgumentError:
         raise InputError(f"{name} cannot be decoded; expected a PNG image") from None
+    if image.min() == image.max():
+        raise InputError(f"{name} has one color everywhere; expected a drawing in black on white")
+    return image
