@@ -35,15 +35,10 @@ def ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
         errors: of some networks `[networks]`.
         reference: of others `[networks]`; neither number needs to be the same.
     """
-    # Half a second, which no other command needs.
-    from scipy import stats
-
     with np.errstate(divide="ignore", invalid="ignore"):
         logs, others = np.log(errors), np.log(reference)
         estimate = float(np.exp(np.mean(logs) - np.mean(others))) if len(logs) else math.nan
-    if not (_varies(logs) and _varies(others)):
-        return Interval(estimate, math.nan, math.nan)
-    return _exponential(estimate, stats.ttest_ind(logs, others, equal_var=False).confidence_interval(LEVEL))
+    return _with_interval(estimate, logs, others)
 
 
 def paired_ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
@@ -61,9 +56,6 @@ def paired_ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
     Raises:
         ValueError: if there are not as many of one as of the other.
     """
-    # Half a second, which no other command needs.
-    from scipy import stats
-
     if np.shape(errors) != np.shape(reference):
         raise ValueError(
             f"errors have shape {np.shape(errors)}, the reference {np.shape(reference)}; expected the same"
@@ -71,9 +63,7 @@ def paired_ratio(errors: np.ndarray, reference: np.ndarray) -> Interval:
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(errors) - np.log(reference)
         estimate = float(np.exp(np.mean(logs))) if len(logs) else math.nan
-    if not _varies(logs):
-        return Interval(estimate, math.nan, math.nan)
-    return _exponential(estimate, stats.ttest_1samp(logs, 0.0).confidence_interval(LEVEL))
+    return _with_interval(estimate, logs)
 
 
 def _varies(logs: np.ndarray) -> bool:
@@ -81,9 +71,15 @@ def _varies(logs: np.ndarray) -> bool:
     return len(logs) > 1 and bool(np.all(np.isfinite(logs))) and np.ptp(logs) > ROUNDING
 
 
-def _exponential(estimate: float, ends: tuple[float, float]) -> Interval:
-    """Returns an estimate with the ends of the interval of its logarithm."""
-    low, high = np.exp(ends)
+def _with_interval(estimate: float, *logs: np.ndarray) -> Interval:
+    """Returns an estimate with the interval of Student's t-test of one sample of logarithms, or Welch's of two."""
+    if not all(map(_varies, logs)):
+        return Interval(estimate, math.nan, math.nan)
+    # Half a second, which no other command needs.
+    from scipy import stats
+
+    test = stats.ttest_ind(*logs, equal_var=False) if len(logs) > 1 else stats.ttest_1samp(*logs, 0.0)
+    low, high = np.exp(test.confidence_interval(LEVEL))
     return Interval(estimate, float(low), float(high))
 
 

@@ -18,9 +18,9 @@ def png(image, **options):
     return file.getvalue()
 
 
-def gray(ink=INK):
+def gray():
     """Black on white, one byte for each pixel."""
-    return Image.fromarray(np.where(ink, 0, 255).astype(np.uint8))
+    return Image.fromarray(np.where(INK, 0, 255).astype(np.uint8))
 
 
 def read(content):

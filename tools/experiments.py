@@ -150,7 +150,7 @@ TABLE1 = Table(
     )
     | {
         "update_norms_continual": Figure("update_norms", [("flp2", "continual"), ("gradient3", "continual")]),
-        # Four times as long, no network is finite.
+        # In longer ones not all lifetimes are finite.
         "lengths": Figure("lengths", [("flp2", "continual")], ("--scales=1,2",)),
     },
 )

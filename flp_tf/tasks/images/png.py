@@ -66,22 +66,22 @@ def dimensions(name: str, png: bytes) -> tuple[int, int]:
     """
     if not png.startswith(SIGNATURE):
         raise InputError(f"{name} is {'not a PNG image' if png else 'empty'}; expected a PNG image")
-    position, kinds, size, color = len(SIGNATURE), [], (0, 0), GRAY
+    position, kinds, width, height, color = len(SIGNATURE), [], 0, 0, GRAY
     while position + FRAME <= len(png) and kinds[-1:] != [b"IEND"]:
         (length,) = struct.unpack_from(">I", png, position)
         kind, end = png[position + 4 : position + 8], position + length + FRAME
         if end > len(png) or zlib.crc32(png[position + 4 : end - 4]) != int.from_bytes(png[end - 4 : end], "big"):
             break
         if kind == b"IHDR" and length == HEADER.size:
-            *size, _, color = HEADER.unpack_from(png, position + 8)[:4]
+            width, height, _, color = HEADER.unpack_from(png, position + 8)[:4]
         kinds.append(kind)
         position = end
     whole = kinds[:1] == [b"IHDR"] and kinds.count(b"IHDR") == 1 and kinds[-1:] == [b"IEND"]
-    if not whole or not 0 < size[0] * size[1] <= MOST_PIXELS or color not in (GRAY, *OTHERS):
+    if not whole or not 0 < width * height <= MOST_PIXELS or color not in (GRAY, *OTHERS):
         raise InputError(f"{name} is damaged or cut off; expected a PNG image")
     if color != GRAY or TRANSPARENCY in kinds:
         raise InputError(f"{name} has a palette, colors or transparency; expected a PNG image with one gray channel")
-    return tuple(size)
+    return width, height
 
 
 def _decoded(name: str, png: bytes) -> np.ndarray:
