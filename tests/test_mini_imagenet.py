@@ -162,6 +162,18 @@ def test_images_are_scaled_with_antialiasing(folder, tmp_path):
     assert np.abs(images - 127).max() < 12
 
 
+def test_images_that_are_not_square_are_counted_when_they_are_scaled(folder, tmp_path, capsys):
+    images = sorted((folder / "images").iterdir())
+    for shade, image in enumerate(images[3:]):
+        write_image(image, [shade, shade, shade], 16, 16)
+    load(folder, tmp_path / "data")
+    assert "mini-ImageNet: 3 images are not square; they are scaled to 8x8 all the same\n" in capsys.readouterr().err
+    for image in images[:3]:
+        image.write_bytes(images[3].read_bytes())
+    load(folder, tmp_path / "data")
+    assert "square" not in capsys.readouterr().err
+
+
 def test_files_that_no_csv_file_names_are_skipped_with_a_count(folder, tmp_path, capsys):
     expected = load(folder, tmp_path / "data")
     assert "skipped" not in capsys.readouterr().err

@@ -49,6 +49,7 @@ class MiniImagenet(Dataset):
     64 classes are for meta-training, 16 for validation and 20 for meta-test, of 600
     images each. The images cannot be downloaded freely: `mini_imagenet_dir` names a
     folder with them, from which a tensorflow-datasets builder makes its files once.
+    All are scaled to `image_size` x `image_size`; how many were not square is said then.
 
     Args:
         **options: the fields of `MiniImagenetOptions`.
@@ -127,6 +128,9 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
                 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=folder))
         except OSError as error:
             raise InputError(f"--data_dir={data_dir} cannot be written: {error.strerror or error}") from None
+        if builder.stretched:
+            text = f"{builder.stretched} images are not square; they are scaled to {size}x{size} all the same"
+            print(f"mini-ImageNet: {text}", file=sys.stderr)
         try:
             return {split: _load(builder, split, listings[split], size) for split in SPLITS}
         except tf.errors.OpError as error:

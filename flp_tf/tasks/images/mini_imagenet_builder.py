@@ -26,8 +26,12 @@ class MiniImagenetConfig(tfds.core.BuilderConfig):
 
 
 class MiniImagenetRavi(tfds.core.GeneratorBasedBuilder):
-    """The 100 classes of mini-ImageNet, split by class into 64, 16 and 20."""
+    """The 100 classes of mini-ImageNet, split by class into 64, 16 and 20.
 
+    Images that are not square are scaled to a square one, as the benchmark's are; `stretched` counts them.
+    """
+
+    stretched = 0
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "The split of Ravi & Larochelle (2017)."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -67,4 +71,5 @@ class MiniImagenetRavi(tfds.core.GeneratorBasedBuilder):
             raise InputError(f"--mini_imagenet_dir: {path} is damaged, or not a JPEG image") from None
         except OSError as error:
             raise InputError(f"--mini_imagenet_dir: {path} cannot be read: {error.strerror}") from None
+        self.stretched += image.shape[0] != image.shape[1]
         return resized(image[None], self.builder_config.image_size)[0]
