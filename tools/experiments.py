@@ -11,6 +11,8 @@ METHODS = {
     "flp2": ("--method=flp", "--num_plastic_layers=2"),
     "flp2_linear": ("--method=flp", "--num_plastic_layers=2", "--feedback_activation=linear"),
     "flp3": ("--method=flp", "--num_plastic_layers=3"),
+    # Tells the effect of FLP (3)'s third layer from that of its smaller plasticity scale.
+    "flp2_scale_of_flp3": ("--method=flp", "--num_plastic_layers=2", "--plasticity_scale=3e-4"),
     "dfa2": ("--method=dfa", "--num_plastic_layers=2"),
     "dfa3": ("--method=dfa", "--num_plastic_layers=3"),
     "gradient2": ("--method=gradient", "--num_plastic_layers=2", "--second_order"),
@@ -128,6 +130,7 @@ TABLE1 = Table(
             ("flp2", "FLP (2)", "0.00093 (3e-5)", "0.0016 (6e-5)"),
             ("flp2_linear", "FLP (2), linear feedback", "", ""),
             ("flp3", "FLP (3)", "0.00051 (8e-5)", "0.0068 (2e-3)"),
+            ("flp2_scale_of_flp3", "FLP (2), plasticity scale of FLP (3)", "", ""),
             ("gradient3", "gradient (3), second order", "", ""),
             ("gradient3_first_order", "gradient (3), first order", "0.00057 (2e-5)", "0.069 (0.02)"),
             ("oml3", "OML (3), second order", "", ""),

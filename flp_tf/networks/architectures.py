@@ -55,7 +55,7 @@ ARCHITECTURES.register("sine_compact")("128-128-128-128-128")
 ARCHITECTURES.register("omniglot_paper")("c128s2-c128-c128s2-c128-c128s2-c128s2-300")
 ARCHITECTURES.register("mini_imagenet_paper")("c256s2-c256-c256s2-c256-c256s2-c256s2-1024")
 ARCHITECTURES.register("omniglot_compact")("c32s2-c32-c32s2-c32-256")
-ARCHITECTURES.register("mini_imagenet_compact")("c32-c32s2-c32-c32s2-128")
+ARCHITECTURES.register("mini_imagenet_compact")("c32s2-c32s2-c32-128")
 
 
 def parse(network: str) -> tuple[Spec, ...]:
