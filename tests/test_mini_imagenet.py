@@ -167,7 +167,7 @@ def test_images_that_are_not_square_are_counted_when_they_are_scaled(folder, tmp
     for shade, image in enumerate(images[3:]):
         write_image(image, [shade, shade, shade], 16, 16)
     load(folder, tmp_path / "data")
-    assert "mini-ImageNet: 3 images are not square; they are scaled to 8x8 all the same\n" in capsys.readouterr().err
+    assert "mini-ImageNet: images that are not square and are scaled to 8x8: 3\n" in capsys.readouterr().err
     for image in images[:3]:
         image.write_bytes(images[3].read_bytes())
     load(folder, tmp_path / "data")

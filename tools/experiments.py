@@ -11,7 +11,7 @@ METHODS = {
     "flp2": ("--method=flp", "--num_plastic_layers=2"),
     "flp2_linear": ("--method=flp", "--num_plastic_layers=2", "--feedback_activation=linear"),
     "flp3": ("--method=flp", "--num_plastic_layers=3"),
-    # Tells the effect of FLP (3)'s third layer from that of its smaller plasticity scale.
+    # In the compact network, tells the effect of FLP (3)'s third layer from that of its smaller plasticity scale.
     "flp2_scale_of_flp3": ("--method=flp", "--num_plastic_layers=2", "--plasticity_scale=3e-4"),
     "dfa2": ("--method=dfa", "--num_plastic_layers=2"),
     "dfa3": ("--method=dfa", "--num_plastic_layers=3"),

@@ -129,7 +129,7 @@ def _prepare(folder: Path, listings: dict[str, Listing], size: int, data_dir: Pa
         except OSError as error:
             raise InputError(f"--data_dir={data_dir} cannot be written: {error.strerror or error}") from None
         if builder.stretched:
-            text = f"{builder.stretched} images are not square; they are scaled to {size}x{size} all the same"
+            text = f"images that are not square and are scaled to {size}x{size}: {builder.stretched}"
             print(f"mini-ImageNet: {text}", file=sys.stderr)
         try:
             return {split: _load(builder, split, listings[split], size) for split in SPLITS}
