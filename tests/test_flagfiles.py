@@ -1,5 +1,6 @@
 """Every experiment, from `flags/` or composed by `tools/experiments.py`, reads and meta-trains."""
 
+import functools
 import math
 import sys
 from pathlib import Path
@@ -88,6 +89,12 @@ NAMES = {
 }
 
 
+@functools.cache
+def scale_of_flp3(network: str) -> float:
+    """Returns the plasticity scale in the flagfile of FLP (3)."""
+    return config_of(f"--flagfile={commands.ROOT / 'flags' / network}_flp3.cfg", "--continual").plasticity_scale
+
+
 def method_of(config: Config) -> str:
     """Returns the name of a configuration's method in `METHODS`."""
     layers = config.num_plastic_layers if config.method != "feature_reuse" else ""
@@ -97,6 +104,8 @@ def method_of(config: Config) -> str:
             return f"{'_'.join(names)}{layers}"
         if config.lifetimes:
             return f"lengths{layers}"
+        if (config.method, layers) == ("flp", 2) and config.plasticity_scale == scale_of_flp3(config.network):
+            return "flp2_scale_of_flp3"
     linear = "_linear" if getattr(config, "feedback_activation", "relu") == "linear" else ""
     return f"{config.method}{layers}{'' if getattr(config, 'second_order', True) else '_first_order'}{linear}"
 
