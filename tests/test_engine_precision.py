@@ -24,7 +24,7 @@ def gradients_of(learner, task, episode, segment_length, jit_compile=True) -> np
 def test_float32_is_as_accurate_as_the_plain_loop(name):
     """Over 400 steps and strong plasticity, the engine is as far from float64 as autodiff is.
 
-    Of the 32 examples of a step it is given 8: code that XLA did not make quick takes four times as long for 32.
+    Of the 32 examples of a step it is given 8, to save time: what adds up over a lifetime are errors of its steps.
     """
     _, config, task, learner = pretrained.load(name)
     episode = task.compiled_sample(config.seed, tf.constant(0), 1, "validation")
